@@ -1,0 +1,63 @@
+// 2-D convolution of every channel by itself: one invocation computes four channels of a pixel.
+//   dst[c, y, x] = f(bias[c] + sum over ky, kx of weight[c, ky, kx] * src[c, y*stride + ky*dilation - pad, ...])
+// src [channels, h, w]   weight [kh * kw, channels]   epilogue bias, then slope   dst [channels, h', w']
+
+struct Params {
+    src_width: u32,
+    src_height: u32,
+    src_groups: u32,
+    dst_width: u32,
+    dst_height: u32,
+    dst_groups: u32,
+    pad_left: i32,
+    pad_top: i32,
+}
+
+override KERNEL_HEIGHT: u32;
+override KERNEL_WIDTH: u32;
+override STRIDE_Y: u32;
+override STRIDE_X: u32;
+override DILATION_Y: u32;
+override DILATION_X: u32;
+override BORDER: u32;
+// 0 none, 1 added before the activation, 2 after.
+override RESIDUAL: u32;
+
+@group(0) @binding(0) var<uniform> params: Params;
+@group(0) @binding(1) var<storage, read> src: array<elem4>;
+@group(0) @binding(2) var<storage, read> weight: array<elem4>;
+@group(0) @binding(3) var<storage, read> epilogue: array<elem4>;
+@group(0) @binding(4) var<storage, read> residual: array<elem4>;
+@group(0) @binding(5) var<storage, read_write> dst: array<elem4>;
+
+@compute @workgroup_size(8, 8, 1)
+fn main(@builtin(global_invocation_id) id: vec3<u32>) {
+    if id.x >= params.dst_width || id.y >= params.dst_height {
+        return;
+    }
+    let group = id.z;
+    var value = vec4<f32>(epilogue[group]);
+    for (var ky = 0u; ky < KERNEL_HEIGHT; ky++) {
+        let row = border(i32(id.y * STRIDE_Y + ky * DILATION_Y) - params.pad_top, i32(params.src_height), BORDER);
+        if row < 0 {
+            continue;
+        }
+        for (var kx = 0u; kx < KERNEL_WIDTH; kx++) {
+            let column = border(i32(id.x * STRIDE_X + kx * DILATION_X) - params.pad_left, i32(params.src_width), BORDER);
+            if column >= 0 {
+                let from = (u32(row) * params.src_width + u32(column)) * params.src_groups + group;
+                value = fma(vec4<f32>(weight[(ky * KERNEL_WIDTH + kx) * params.dst_groups + group]), vec4<f32>(src[from]), value);
+            }
+        }
+    }
+
+    let at = (id.y * params.dst_width + id.x) * params.dst_groups + group;
+    if RESIDUAL == 1u {
+        value += vec4<f32>(residual[at]);
+    }
+    value = activate(value, vec4<f32>(epilogue[params.dst_groups + group]));
+    if RESIDUAL == 2u {
+        value += vec4<f32>(residual[at]);
+    }
+    dst[at] = to_elem4(value);
+}

@@ -1,0 +1,118 @@
+//! Runs a plan on the CPU: the reference of every operator, and the device of machines without a GPU.
+//!
+//! Each `cpu/<stem>.rs` has one function, `run(op, io, weights, inputs, output)`, over slices in the storage layout of
+//! [`crate::ops`]. Rows are shared between threads; every output element is computed by the same sequence of operations
+//! whatever the tile or the number of threads, so results are the same bits.
+
+use std::sync::{Arc, Mutex};
+
+use crate::error::{Error, Result};
+use crate::graph::{Graph, Plan, Step};
+use crate::ops::{Op, for_each_operator};
+use crate::tensor::{HostTensor, LANES, Shape};
+
+macro_rules! define_reference {
+    ($($variant:ident => $stem:ident),* $(,)?) => {
+        $(mod $stem;)*
+
+        fn run_step(op: &Op, step: &Step, weights: &[Vec<f32>], inputs: &[&[f32]], output: &mut [f32]) {
+            match op {
+                $(Op::$variant(op) => $stem::run(op, &step.io, weights, inputs, output),)*
+            }
+        }
+    };
+}
+for_each_operator!(define_reference);
+
+/// A graph ready to run on the CPU.
+#[derive(Debug)]
+pub struct CpuRunner {
+    graph: Arc<Graph>,
+    /// For each node, its packed weights.
+    weights: Vec<Vec<Vec<f32>>>,
+    /// Slots of earlier runs, kept so that a stream of frames does not allocate.
+    arena: Mutex<Vec<Vec<f32>>>,
+}
+
+impl CpuRunner {
+    /// Lays out the weights of `graph`.
+    ///
+    /// # Errors
+    /// [`Error::Weights`] if a tensor does not fit its operator.
+    pub fn new(graph: Arc<Graph>) -> Result<Self> {
+        let weights = graph.nodes().iter().map(|node| node.pack()).collect::<Result<_>>()?;
+        Ok(Self { graph, weights, arena: Mutex::default() })
+    }
+
+    /// Runs `plan`, a plan of this runner's graph, on `inputs`.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] if an input has not the planned size.
+    pub fn run(&self, plan: &Plan, inputs: &[HostTensor]) -> Result<HostTensor> {
+        let mut slots = self.arena.lock().map(|mut arena| std::mem::take(&mut *arena)).unwrap_or_default();
+        slots.resize_with(slots.len().max(plan.slots.len()), Vec::new);
+        for (slot, &elements) in slots.iter_mut().zip(&plan.slots) {
+            if slot.len() < elements {
+                slot.resize(elements, 0.0);
+            }
+        }
+        for ((slot, place), input) in plan.inputs.iter().zip(inputs) {
+            if input.shape() != place.shape {
+                return Err(Error::shape(format!("an input is {}, planned for {}", input.shape(), place.shape)));
+            }
+            // The padding lanes keep what an earlier run left: finite, and read by nobody.
+            pack(input, &mut slots[*slot]);
+        }
+        for step in &plan.steps {
+            let node = &self.graph.nodes()[step.node];
+            let mut output = std::mem::take(&mut slots[step.output]);
+            let inputs: Vec<&[f32]> = step
+                .inputs
+                .iter()
+                .zip(&step.io.inputs)
+                .map(|(&slot, place)| &slots[slot][..stored(place.shape)])
+                .collect();
+            run_step(&node.op, step, &self.weights[step.node], &inputs, &mut output[..stored(step.io.output.shape)]);
+            slots[step.output] = output;
+        }
+        let (slot, place) = plan.output;
+        let result = unpack(&slots[slot], place.shape)?;
+        if let Ok(mut arena) = self.arena.lock() {
+            *arena = slots;
+        }
+        Ok(result)
+    }
+}
+
+/// Stored elements of a shape that a plan already checked.
+fn stored(shape: Shape) -> usize {
+    shape.height * shape.width * shape.padded_channels()
+}
+
+/// Planar to storage layout; the padding lanes stay as they are.
+pub(crate) fn pack(tensor: &HostTensor, packed: &mut [f32]) {
+    let shape = tensor.shape();
+    let (pixels, lanes) = (shape.height * shape.width, shape.padded_channels());
+    for (channel, plane) in tensor.data().chunks_exact(pixels.max(1)).enumerate() {
+        for (value, pixel) in plane.iter().zip(packed.chunks_exact_mut(lanes)) {
+            pixel[channel] = *value;
+        }
+    }
+}
+
+/// Storage layout to planar.
+pub(crate) fn unpack(packed: &[f32], shape: Shape) -> Result<HostTensor> {
+    let mut tensor = HostTensor::zeros(shape)?;
+    let (pixels, lanes) = (shape.height * shape.width, shape.padded_channels());
+    for (channel, plane) in tensor.data_mut().chunks_exact_mut(pixels.max(1)).enumerate() {
+        for (value, pixel) in plane.iter_mut().zip(packed.chunks_exact(lanes)) {
+            *value = pixel[channel];
+        }
+    }
+    Ok(tensor)
+}
+
+/// Elements of one row of `shape` as stored: the usual unit of work of a thread.
+fn row_elements(shape: Shape) -> usize {
+    (shape.width * shape.channel_groups() * LANES).max(1)
+}

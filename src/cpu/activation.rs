@@ -1,0 +1,50 @@
+//! Reference of [`crate::ops::activation`].
+
+use rayon::prelude::*;
+
+use super::row_elements;
+use crate::ops::Io;
+use crate::ops::activation::{Activation, Function};
+
+pub(super) fn run(op: &Activation, io: &Io, weights: &[Vec<f32>], inputs: &[&[f32]], output: &mut [f32]) {
+    let row = row_elements(io.output.shape);
+    output.par_chunks_mut(row).zip(inputs[0].par_chunks(row)).for_each(|(output, input)| {
+        output.copy_from_slice(input);
+        apply(op.function, output, &weights[0]);
+    });
+}
+
+/// Applies `function` in place to whole pixels; `slopes` are PReLU's, one for each stored channel.
+pub(super) fn apply(function: Function, values: &mut [f32], slopes: &[f32]) {
+    match function {
+        Function::Identity => {}
+        Function::Relu => map(values, |x| x.max(0.0)),
+        Function::LeakyRelu { slope } => map(values, |x| if x >= 0.0 { x } else { slope * x }),
+        Function::PRelu => {
+            for pixel in values.chunks_exact_mut(slopes.len()) {
+                for (x, slope) in pixel.iter_mut().zip(slopes) {
+                    *x = if *x >= 0.0 { *x } else { slope * *x };
+                }
+            }
+        }
+        Function::Silu => map(values, |x| x * sigmoid(x)),
+        Function::Gelu => map(values, |x| 0.5 * x * (1.0 + libm::erff(x * std::f32::consts::FRAC_1_SQRT_2))),
+        Function::GeluTanh => {
+            // sqrt(2 / pi)
+            const FACTOR: f32 = 0.797_884_6;
+            map(values, |x| 0.5 * x * (1.0 + libm::tanhf(FACTOR * (x + 0.044715 * x * x * x))));
+        }
+        Function::Sigmoid => map(values, sigmoid),
+        Function::Tanh => map(values, libm::tanhf),
+    }
+}
+
+fn map(values: &mut [f32], function: impl Fn(f32) -> f32) {
+    for value in values {
+        *value = function(*value);
+    }
+}
+
+fn sigmoid(x: f32) -> f32 {
+    1.0 / (1.0 + libm::expf(-x))
+}

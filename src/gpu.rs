@@ -1,0 +1,202 @@
+//! Runs a plan on a GPU through wgpu: executes the launches that operators describe.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
+
+use crate::error::{Error, Result};
+use crate::graph::{Graph, Plan};
+use crate::ops::{Binding, Dispatch, Place};
+use crate::tensor::HostTensor;
+
+mod buffer;
+pub mod device;
+mod pipeline;
+mod submit;
+
+pub use buffer::Guard;
+pub use device::{Context, DeviceInfo, DeviceKind};
+pub use pipeline::{Precision, source};
+
+use buffer::Arena;
+use pipeline::Pipeline;
+
+/// Slots are shared by at most this many prepared sizes: interior, edge and corner tiles.
+const PREPARED_SIZES: usize = 16;
+
+/// A graph ready to run on a device: weights uploaded, kernels compiled at first use and kept.
+pub struct GpuRunner {
+    context: Arc<Context>,
+    graph: Arc<Graph>,
+    precision: Precision,
+    /// For each node, its packed weights.
+    weights: Vec<Vec<wgpu::Buffer>>,
+    state: Mutex<State>,
+}
+
+/// What a run needs beside weights and kernels; one run at a time uses it.
+struct State {
+    arena: Arena,
+    prepared: HashMap<Vec<Place>, Prepared>,
+}
+
+/// The launches of one plan with their buffers bound.
+struct Prepared {
+    launches: Vec<Launch>,
+    /// All launches' `Params`, each at an aligned offset; the launches' bind groups keep it.
+    _params: wgpu::Buffer,
+}
+
+struct Launch {
+    pipeline: Arc<Pipeline>,
+    group: wgpu::BindGroup,
+    workgroups: [u32; 3],
+}
+
+impl GpuRunner {
+    /// Uploads the weights of `graph`.
+    ///
+    /// # Errors
+    /// [`Error::Weights`] if a tensor does not fit its operator, [`Error::OutOfMemory`] if the device is too small,
+    /// [`Error::Options`] if `precision` is f16 and the device has none.
+    pub async fn new(context: Arc<Context>, graph: Arc<Graph>, precision: Precision) -> Result<Self> {
+        Self::with_guard(context, graph, precision, Guard::default()).await
+    }
+
+    /// As [`GpuRunner::new`], with memory around every activation for tests.
+    #[doc(hidden)]
+    pub async fn with_guard(context: Arc<Context>, graph: Arc<Graph>, precision: Precision, guard: Guard) -> Result<Self> {
+        if precision == Precision::F16 && !context.has_f16() {
+            return Err(Error::Options(format!("{} has no 16-bit floats in shaders: use precision f32", context.info().name)));
+        }
+        let mut bytes = 0u64;
+        let scopes = context.push_scopes();
+        let mut upload = || -> Result<Vec<Vec<wgpu::Buffer>>> {
+            let mut all = Vec::new();
+            for node in graph.nodes() {
+                let mut buffers = Vec::new();
+                for packed in node.pack()? {
+                    let encoded = precision.encode(&packed);
+                    bytes += encoded.len() as u64;
+                    context.check_binding(encoded.len() as u64)?;
+                    buffers.push(buffer::weights(&context, node.op.stem(), &encoded));
+                }
+                all.push(buffers);
+            }
+            Ok(all)
+        };
+        let weights = upload();
+        scopes.pop(bytes).await?;
+        let arena = Arena::new(guard);
+        Ok(Self { context, graph, precision, weights: weights?, state: Mutex::new(State { arena, prepared: HashMap::new() }) })
+    }
+
+    /// The device it runs on.
+    pub fn context(&self) -> &Arc<Context> {
+        &self.context
+    }
+
+    /// How activations and weights are stored.
+    pub fn precision(&self) -> Precision {
+        self.precision
+    }
+
+    /// Device memory that `plan`'s activations take.
+    pub fn activation_bytes(&self, plan: &Plan) -> u64 {
+        plan.slot_elements() * self.precision.bytes()
+    }
+
+    /// Runs `plan`, a plan of this runner's graph, on `inputs`. Runs of one runner follow one another.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] if an input has not the planned size, [`Error::OutOfMemory`], [`Error::DeviceLost`] and
+    /// [`Error::Device`] as the device reports them.
+    pub async fn run(&self, plan: &Plan, inputs: &[HostTensor]) -> Result<HostTensor> {
+        for (input, (_, place)) in inputs.iter().zip(&plan.inputs) {
+            if input.shape() != place.shape {
+                return Err(Error::shape(format!("an input is {}, planned for {}", input.shape(), place.shape)));
+            }
+        }
+        self.context.check_lost()?;
+        let bytes = self.activation_bytes(plan);
+        self.context.check_binding(plan.largest_slot() as u64 * self.precision.bytes())?;
+        let scopes = self.context.push_scopes();
+        let submitted = self.submit(plan, inputs);
+        scopes.pop(bytes).await?;
+        let staging = submitted?;
+        submit::read(&self.context, &staging, self.precision, plan.output.1.shape).await
+    }
+
+    /// After a run: fails if a kernel wrote to the zones around the activations.
+    #[doc(hidden)]
+    pub async fn check_guards(&self, plan: &Plan) -> Result<()> {
+        let copies = {
+            let state = self.state.lock().map_err(|_| Error::Device("an earlier run panicked".into()))?;
+            state.arena.copy_guards(&self.context, plan)
+        };
+        for copy in copies {
+            let bytes = submit::read_bytes(&self.context, &copy, |bytes| bytes.to_vec()).await?;
+            if bytes.iter().any(|&byte| byte != Guard::PATTERN) {
+                return Err(Error::Device("a kernel wrote outside its tensor".into()));
+            }
+        }
+        Ok(())
+    }
+
+    /// Records and submits one run; answers the buffer that will hold the result.
+    fn submit(&self, plan: &Plan, inputs: &[HostTensor]) -> Result<wgpu::Buffer> {
+        let mut state = self.state.lock().map_err(|_| Error::Device("an earlier run panicked".into()))?;
+        let State { arena, prepared } = &mut *state;
+        if arena.fit(&self.context, plan, self.precision) {
+            prepared.clear();
+        }
+        let key: Vec<Place> = plan.inputs.iter().map(|(_, place)| *place).collect();
+        if !prepared.contains_key(&key) {
+            if prepared.len() >= PREPARED_SIZES {
+                prepared.clear();
+            }
+            prepared.insert(key.clone(), self.prepare(plan, arena)?);
+        }
+        let prepared = &prepared[&key];
+        arena.fill_guards(&self.context, plan);
+        for (input, (slot, place)) in inputs.iter().zip(&plan.inputs) {
+            arena.upload(&self.context, *slot, place.shape, input, self.precision);
+        }
+        Ok(submit::submit(&self.context, &prepared.launches, arena, plan, self.precision))
+    }
+
+    fn prepare(&self, plan: &Plan, arena: &Arena) -> Result<Prepared> {
+        let dispatches: Vec<Dispatch> = plan
+            .steps
+            .iter()
+            .map(|step| self.graph.nodes()[step.node].op.dispatch(&step.io))
+            .collect::<Result<_>>()?;
+        let (params, offsets) = buffer::params(&self.context, &dispatches);
+        let mut launches = Vec::with_capacity(dispatches.len());
+        for ((step, dispatch), offset) in plan.steps.iter().zip(&dispatches).zip(offsets) {
+            let pipeline = self.context.pipeline(dispatch.shader, &dispatch.constants, self.precision)?;
+            let mut entries = vec![wgpu::BindGroupEntry {
+                binding: 0,
+                resource: wgpu::BindingResource::Buffer(wgpu::BufferBinding {
+                    buffer: &params,
+                    offset,
+                    size: wgpu::BufferSize::new(dispatch.params.len().next_multiple_of(16) as u64),
+                }),
+            }];
+            for (index, binding) in dispatch.bindings.iter().enumerate() {
+                let resource = match *binding {
+                    Binding::Input(i) => arena.binding(step.inputs[i], step.io.inputs[i].shape, self.precision),
+                    Binding::Output => arena.binding(step.output, step.io.output.shape, self.precision),
+                    Binding::Weight(i) => self.weights[step.node][i].as_entire_binding(),
+                };
+                entries.push(wgpu::BindGroupEntry { binding: index as u32 + 1, resource });
+            }
+            let group = self.context.device().create_bind_group(&wgpu::BindGroupDescriptor {
+                label: Some(dispatch.shader.name),
+                layout: pipeline.layout(),
+                entries: &entries,
+            });
+            launches.push(Launch { pipeline, group, workgroups: dispatch.workgroups });
+        }
+        Ok(Prepared { launches, _params: params })
+    }
+}

@@ -1,0 +1,146 @@
+//! Buffers: weights, kernel parameters, and the arena of activation slots that runs share.
+
+use super::device::Context;
+use super::pipeline::Precision;
+use crate::graph::Plan;
+use crate::ops::Dispatch;
+use crate::tensor::{HostTensor, Shape};
+
+/// Memory around every activation, filled before each run, to catch kernels that read or write outside their tensors.
+/// Empty except in tests.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Guard {
+    /// Bytes before and after each activation; a multiple of 256.
+    pub bytes: u64,
+}
+
+impl Guard {
+    /// What an activation and the zone around it hold before a run: a NaN, so that an element that is read from outside
+    /// or never written shows in the result.
+    pub(super) const PATTERN: u8 = 0xff;
+}
+
+/// The activation slots.
+pub(super) struct Arena {
+    slots: Vec<wgpu::Buffer>,
+    guard: Guard,
+}
+
+impl Arena {
+    pub(super) fn new(guard: Guard) -> Self {
+        Self { slots: Vec::new(), guard }
+    }
+
+    /// Makes every slot large enough for `plan`; true if a buffer changed.
+    pub(super) fn fit(&mut self, context: &Context, plan: &Plan, precision: Precision) -> bool {
+        let mut changed = false;
+        for (index, &elements) in plan.slots.iter().enumerate() {
+            let bytes = (elements as u64 * precision.bytes()).next_multiple_of(256) + 2 * self.guard.bytes;
+            match self.slots.get(index) {
+                Some(slot) if slot.size() >= bytes => continue,
+                Some(_) => self.slots[index].destroy(),
+                None => {}
+            }
+            let buffer = context.device().create_buffer(&wgpu::BufferDescriptor {
+                label: Some("activation slot"),
+                size: bytes,
+                usage: wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_SRC | wgpu::BufferUsages::COPY_DST,
+                mapped_at_creation: false,
+            });
+            changed = true;
+            if index < self.slots.len() {
+                self.slots[index] = buffer;
+            } else {
+                self.slots.push(buffer);
+            }
+        }
+        changed
+    }
+
+    pub(super) fn binding(&self, slot: usize, shape: Shape, precision: Precision) -> wgpu::BindingResource<'_> {
+        wgpu::BindingResource::Buffer(wgpu::BufferBinding {
+            buffer: &self.slots[slot],
+            offset: self.guard.bytes,
+            size: wgpu::BufferSize::new(stored_bytes(shape, precision)),
+        })
+    }
+
+    pub(super) fn slot(&self, slot: usize) -> (&wgpu::Buffer, u64) {
+        (&self.slots[slot], self.guard.bytes)
+    }
+
+    pub(super) fn upload(&self, context: &Context, slot: usize, shape: Shape, tensor: &HostTensor, precision: Precision) {
+        // With a guard the padding lanes are huge: a kernel that depends on them gives itself away.
+        let padding = if self.guard.bytes > 0 { 6e4 } else { 0.0 };
+        let bytes = precision.pack(tensor, padding);
+        debug_assert_eq!(bytes.len() as u64, stored_bytes(shape, precision));
+        context.queue().write_buffer(&self.slots[slot], self.guard.bytes, &bytes);
+    }
+
+    /// Copies of the zones before and after each of `plan`'s slots, ready to be mapped.
+    pub(super) fn copy_guards(&self, context: &Context, plan: &Plan) -> Vec<wgpu::Buffer> {
+        let mut encoder = context.device().create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
+        let mut copies = Vec::new();
+        for slot in &self.slots[..plan.slots.len()] {
+            for offset in [0, slot.size() - self.guard.bytes] {
+                let copy = context.device().create_buffer(&wgpu::BufferDescriptor {
+                    label: Some("guard zone"),
+                    size: self.guard.bytes,
+                    usage: wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST,
+                    mapped_at_creation: false,
+                });
+                encoder.copy_buffer_to_buffer(slot, offset, &copy, 0, self.guard.bytes);
+                copies.push(copy);
+            }
+        }
+        context.queue().submit([encoder.finish()]);
+        copies
+    }
+
+    /// Fills slots and guard zones; nothing to do without a guard.
+    pub(super) fn fill_guards(&self, context: &Context, plan: &Plan) {
+        if self.guard.bytes > 0 {
+            for slot in &self.slots[..plan.slots.len()] {
+                context.queue().write_buffer(slot, 0, &vec![Guard::PATTERN; slot.size() as usize]);
+            }
+        }
+    }
+}
+
+/// Bytes of a tensor as stored; a plan already checked that they can be addressed.
+pub(super) fn stored_bytes(shape: Shape, precision: Precision) -> u64 {
+    (shape.height * shape.width * shape.padded_channels()) as u64 * precision.bytes()
+}
+
+/// A buffer of packed weights.
+pub(super) fn weights(context: &Context, label: &str, bytes: &[u8]) -> wgpu::Buffer {
+    let buffer = context.device().create_buffer(&wgpu::BufferDescriptor {
+        label: Some(label),
+        size: bytes.len().next_multiple_of(16) as u64,
+        usage: wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_DST,
+        mapped_at_creation: false,
+    });
+    context.queue().write_buffer(&buffer, 0, bytes);
+    buffer
+}
+
+/// All launches' `Params` in one uniform buffer, and the offset of each.
+pub(super) fn params(context: &Context, dispatches: &[Dispatch]) -> (wgpu::Buffer, Vec<u64>) {
+    let step = context.device().limits().min_uniform_buffer_offset_alignment as usize;
+    let mut bytes = Vec::new();
+    let mut offsets = Vec::new();
+    for dispatch in dispatches {
+        offsets.push(bytes.len() as u64);
+        bytes.extend_from_slice(&dispatch.params);
+        bytes.resize(bytes.len().next_multiple_of(step), 0);
+    }
+    bytes.resize(bytes.len().max(step), 0);
+    let buffer = context.device().create_buffer(&wgpu::BufferDescriptor {
+        label: Some("params"),
+        size: bytes.len() as u64,
+        usage: wgpu::BufferUsages::UNIFORM | wgpu::BufferUsages::COPY_DST,
+        mapped_at_creation: false,
+    });
+    context.queue().write_buffer(&buffer, 0, &bytes);
+    (buffer, offsets)
+}

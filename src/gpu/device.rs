@@ -1,0 +1,288 @@
+//! Finds, names and opens devices.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
+
+use super::pipeline::{Key, Pipeline};
+use crate::error::{Error, Result};
+
+/// What kind of hardware a device is, in the order in which it is chosen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[non_exhaustive]
+pub enum DeviceKind {
+    /// A graphics card of its own.
+    Discrete,
+    /// A graphics unit that shares the processor's memory.
+    Integrated,
+    /// A graphics unit of a virtual machine.
+    Virtual,
+    /// wgpu cannot tell; all that a browser says.
+    Other,
+    /// A driver that computes on the processor; slower than the CPU device, chosen only when named.
+    Software,
+    /// No driver at all: this crate's CPU reference.
+    Cpu,
+}
+
+impl DeviceKind {
+    /// True if the device may be chosen without being named.
+    pub const fn is_automatic(self) -> bool {
+        !matches!(self, Self::Software | Self::Cpu)
+    }
+}
+
+/// What is known of a device.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DeviceInfo {
+    /// The adapter's name, or `cpu`.
+    pub name: String,
+    /// The kind of hardware.
+    pub kind: DeviceKind,
+    /// The graphics interface: `vulkan`, `metal`, `dx12`, `webgpu`; `rust` for the CPU device.
+    pub backend: String,
+    /// The driver's name and version; may be empty.
+    pub driver: String,
+    /// Whether kernels can store 16-bit floats.
+    pub f16: bool,
+}
+
+impl DeviceInfo {
+    /// The CPU device.
+    pub fn cpu() -> Self {
+        Self { name: "cpu".into(), kind: DeviceKind::Cpu, backend: "rust".into(), driver: String::new(), f16: false }
+    }
+
+    fn of(adapter: &wgpu::Adapter) -> Self {
+        let info = adapter.get_info();
+        let kind = match info.device_type {
+            wgpu::DeviceType::DiscreteGpu => DeviceKind::Discrete,
+            wgpu::DeviceType::IntegratedGpu => DeviceKind::Integrated,
+            wgpu::DeviceType::VirtualGpu => DeviceKind::Virtual,
+            wgpu::DeviceType::Cpu => DeviceKind::Software,
+            wgpu::DeviceType::Other => DeviceKind::Other,
+        };
+        let driver = [info.driver.as_str(), info.driver_info.as_str()].join(" ").trim().to_owned();
+        // A browser tells no name.
+        let name = if info.name.is_empty() { info.backend.to_string() } else { info.name };
+        let f16 = adapter.features().contains(wgpu::Features::SHADER_F16);
+        Self { name, kind, backend: info.backend.to_string(), driver, f16 }
+    }
+}
+
+/// A device with its queue and the kernels compiled for it; shared by all runners on it.
+pub struct Context {
+    device: wgpu::Device,
+    queue: wgpu::Queue,
+    info: DeviceInfo,
+    pub(super) pipelines: Mutex<HashMap<Key, Arc<Pipeline>>>,
+    lost: Arc<Mutex<Option<String>>>,
+}
+
+impl std::fmt::Debug for Context {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Context").field("info", &self.info).finish_non_exhaustive()
+    }
+}
+
+fn instance() -> wgpu::Instance {
+    let mut descriptor = wgpu::InstanceDescriptor::new_without_display_handle();
+    descriptor.backends = wgpu::Backends::PRIMARY;
+    wgpu::Instance::new(descriptor)
+}
+
+async fn adapters() -> Vec<(wgpu::Adapter, DeviceInfo)> {
+    let found = if cfg!(target_arch = "wasm32") {
+        // A browser lets nobody enumerate.
+        let options = wgpu::RequestAdapterOptions {
+            power_preference: wgpu::PowerPreference::HighPerformance,
+            ..Default::default()
+        };
+        instance().request_adapter(&options).await.into_iter().collect()
+    } else {
+        instance().enumerate_adapters(wgpu::Backends::PRIMARY).await
+    };
+    let mut adapters: Vec<_> = found
+        .into_iter()
+        .filter(|adapter| {
+            adapter.get_downlevel_capabilities().flags.contains(wgpu::DownlevelFlags::COMPUTE_SHADERS)
+        })
+        .map(|adapter| {
+            let info = DeviceInfo::of(&adapter);
+            (adapter, info)
+        })
+        .collect();
+    adapters.sort_by_key(|(_, info)| info.kind);
+    adapters
+}
+
+/// The devices of this machine, in the order in which they are chosen; the CPU device is the last.
+pub async fn list() -> Vec<DeviceInfo> {
+    let mut devices: Vec<DeviceInfo> = adapters().await.into_iter().map(|(_, info)| info).collect();
+    devices.push(DeviceInfo::cpu());
+    devices
+}
+
+impl Context {
+    /// Opens the best GPU: a discrete one, then an integrated one. `None` if there is none but software drivers.
+    ///
+    /// # Errors
+    /// [`Error::NoDevice`] if there is a GPU and none can be opened.
+    pub async fn automatic() -> Result<Option<Arc<Self>>> {
+        let mut refusal = None;
+        for (adapter, info) in adapters().await {
+            if info.kind.is_automatic() {
+                match Self::open(&adapter, info).await {
+                    Ok(context) => return Ok(Some(context)),
+                    Err(error) => refusal = Some(error),
+                }
+            }
+        }
+        refusal.map_or(Ok(None), Err)
+    }
+
+    /// Opens the first device whose name contains `name`, upper or lower case; software drivers too.
+    ///
+    /// # Errors
+    /// [`Error::NoDevice`] if none does or it cannot be opened; the message lists the devices there are.
+    pub async fn named(name: &str) -> Result<Arc<Self>> {
+        let wanted = name.to_lowercase();
+        let mut names = Vec::new();
+        for (adapter, info) in adapters().await {
+            if info.name.to_lowercase().contains(&wanted) {
+                return Self::open(&adapter, info).await;
+            }
+            names.push(format!("`{}`", info.name));
+        }
+        names.push("`cpu`".into());
+        Err(Error::NoDevice(format!("no device is named `{name}`; there are {}", names.join(", "))))
+    }
+
+    async fn open(adapter: &wgpu::Adapter, info: DeviceInfo) -> Result<Arc<Self>> {
+        let wanted = wgpu::Features::SHADER_F16 | wgpu::Features::TIMESTAMP_QUERY;
+        let descriptor = wgpu::DeviceDescriptor {
+            label: Some("sonolume"),
+            required_features: adapter.features() & wanted,
+            required_limits: adapter.limits(),
+            ..Default::default()
+        };
+        let (device, queue) = adapter
+            .request_device(&descriptor)
+            .await
+            .map_err(|error| Error::NoDevice(format!("{} cannot be opened: {error}", info.name)))?;
+        Ok(Arc::new(Self::new(device, queue, info)))
+    }
+
+    /// Uses a device that the host application opened. Kernels store 16-bit floats if it was opened with
+    /// `Features::SHADER_F16`.
+    pub fn from_wgpu(device: wgpu::Device, queue: wgpu::Queue) -> Arc<Self> {
+        let adapter = device.adapter_info();
+        let info = DeviceInfo {
+            f16: device.features().contains(wgpu::Features::SHADER_F16),
+            name: adapter.name,
+            kind: DeviceKind::Other,
+            backend: adapter.backend.to_string(),
+            driver: adapter.driver,
+        };
+        Arc::new(Self::new(device, queue, info))
+    }
+
+    fn new(device: wgpu::Device, queue: wgpu::Queue, info: DeviceInfo) -> Self {
+        let lost = Arc::new(Mutex::new(None));
+        let reason = lost.clone();
+        device.set_device_lost_callback(move |_, message| {
+            if let Ok(mut reason) = reason.lock() {
+                *reason = Some(message);
+            }
+        });
+        Self { device, queue, info, pipelines: Mutex::default(), lost }
+    }
+
+    /// What is known of the device.
+    pub fn info(&self) -> &DeviceInfo {
+        &self.info
+    }
+
+    /// Whether kernels can store 16-bit floats.
+    pub fn has_f16(&self) -> bool {
+        self.info.f16
+    }
+
+    /// The wgpu device.
+    pub fn device(&self) -> &wgpu::Device {
+        &self.device
+    }
+
+    /// The wgpu queue.
+    pub fn queue(&self) -> &wgpu::Queue {
+        &self.queue
+    }
+
+    /// The most bytes that one tensor may take.
+    pub fn binding_limit_bytes(&self) -> u64 {
+        let limits = self.device.limits();
+        u64::from(limits.max_storage_buffer_binding_size).min(limits.max_buffer_size)
+    }
+
+    /// True once the device was lost: it must be opened anew.
+    pub fn is_lost(&self) -> bool {
+        self.check_lost().is_err()
+    }
+
+    pub(super) fn check_binding(&self, bytes: u64) -> Result<()> {
+        if bytes > self.binding_limit_bytes() {
+            return Err(Error::OutOfMemory { bytes });
+        }
+        Ok(())
+    }
+
+    pub(super) fn check_lost(&self) -> Result<()> {
+        match self.lost.lock() {
+            Ok(lost) => lost.as_ref().map_or(Ok(()), |reason| Err(Error::DeviceLost(reason.clone()))),
+            Err(_) => Err(Error::DeviceLost("its callback panicked".into())),
+        }
+    }
+
+    /// The loss of the device if that is what happened, else `error`.
+    pub(super) fn lost_or(&self, error: Error) -> Error {
+        self.check_lost().err().unwrap_or(error)
+    }
+
+    /// Catches the device's errors until [`Scopes::pop`].
+    pub(super) fn push_scopes(&self) -> Scopes<'_> {
+        let internal = self.device.push_error_scope(wgpu::ErrorFilter::Internal);
+        let validation = self.device.push_error_scope(wgpu::ErrorFilter::Validation);
+        let memory = self.device.push_error_scope(wgpu::ErrorFilter::OutOfMemory);
+        Scopes { context: self, internal, validation, memory }
+    }
+}
+
+/// Error scopes around one piece of work.
+pub(super) struct Scopes<'a> {
+    context: &'a Context,
+    internal: wgpu::ErrorScopeGuard,
+    validation: wgpu::ErrorScopeGuard,
+    memory: wgpu::ErrorScopeGuard,
+}
+
+impl<'a> Scopes<'a> {
+    /// The first error since the push; `bytes` is what the work wanted to allocate. The scopes end at the call, the
+    /// future only waits for the answer.
+    pub(super) fn pop(self, bytes: u64) -> impl Future<Output = Result<()>> + use<'a> {
+        // In reverse order of the pushes.
+        let memory = self.memory.pop();
+        let validation = self.validation.pop();
+        let internal = self.internal.pop();
+        let context = self.context;
+        async move {
+            let error = if memory.await.is_some() {
+                Error::OutOfMemory { bytes }
+            } else {
+                match (validation.await, internal.await) {
+                    (Some(error), _) | (None, Some(error)) => Error::Device(error.to_string()),
+                    (None, None) => return context.check_lost(),
+                }
+            };
+            Err(context.lost_or(error))
+        }
+    }
+}

@@ -1,0 +1,142 @@
+//! Compiled kernels, kept for the life of the device.
+
+use std::sync::Arc;
+
+use half::f16;
+
+use super::device::Context;
+use crate::cpu;
+use crate::error::{Error, Result};
+use crate::ops::Shader;
+use crate::ops::dispatch::{PRELUDE_F16, PRELUDE_F32};
+use crate::tensor::{HostTensor, Shape};
+
+/// How activations and weights are stored on the device; sums are f32 in either case.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Precision {
+    /// 32 bits.
+    #[default]
+    F32,
+    /// 16 bits: half the memory traffic, about three decimal digits.
+    F16,
+}
+
+impl Precision {
+    /// Bytes of one element.
+    pub const fn bytes(self) -> u64 {
+        match self {
+            Self::F32 => 4,
+            Self::F16 => 2,
+        }
+    }
+
+    /// The kernels' prelude.
+    pub const fn prelude(self) -> &'static str {
+        match self {
+            Self::F32 => PRELUDE_F32,
+            Self::F16 => PRELUDE_F16,
+        }
+    }
+
+    pub(super) fn encode(self, values: &[f32]) -> Vec<u8> {
+        match self {
+            Self::F32 => bytemuck::cast_slice(values).to_vec(),
+            Self::F16 => values.iter().flat_map(|&value| to_f16(value).to_le_bytes()).collect(),
+        }
+    }
+
+    /// A tensor as the kernels store it, with `padding` in the padding lanes.
+    pub(super) fn pack(self, tensor: &HostTensor, padding: f32) -> Vec<u8> {
+        let shape = tensor.shape();
+        let mut packed = vec![padding; shape.height * shape.width * shape.padded_channels()];
+        cpu::pack(tensor, &mut packed);
+        self.encode(&packed)
+    }
+
+    /// The inverse of [`Precision::pack`].
+    pub(super) fn unpack(self, bytes: &[u8], shape: Shape) -> Result<HostTensor> {
+        match self {
+            Self::F32 => cpu::unpack(bytemuck::cast_slice(bytes), shape),
+            Self::F16 => {
+                let values: Vec<f32> =
+                    bytes.chunks_exact(2).map(|pair| f16::from_le_bytes([pair[0], pair[1]]).to_f32()).collect();
+                cpu::unpack(&values, shape)
+            }
+        }
+    }
+}
+
+/// Rounds to f16; what exceeds it saturates, as in the kernels.
+fn to_f16(value: f32) -> f16 {
+    f16::from_f32(if value.is_nan() { value } else { value.clamp(-65504.0, 65504.0) })
+}
+
+/// One kernel with its overrides fixed.
+pub(super) struct Pipeline {
+    pipeline: wgpu::ComputePipeline,
+    layout: wgpu::BindGroupLayout,
+}
+
+impl Pipeline {
+    pub(super) fn raw(&self) -> &wgpu::ComputePipeline {
+        &self.pipeline
+    }
+
+    pub(super) fn layout(&self) -> &wgpu::BindGroupLayout {
+        &self.layout
+    }
+}
+
+/// A kernel's identity: name, precision, and the bits of its overrides.
+pub(super) type Key = (&'static str, Precision, Vec<(&'static str, u64)>);
+
+impl Context {
+    /// The compiled kernel; compiles it at first use.
+    pub(super) fn pipeline(
+        &self,
+        shader: &'static Shader,
+        constants: &[(&'static str, f64)],
+        precision: Precision,
+    ) -> Result<Arc<Pipeline>> {
+        let key: Key = (shader.name, precision, constants.iter().map(|&(name, value)| (name, value.to_bits())).collect());
+        let mut pipelines = self.pipelines.lock().map_err(|_| Error::Device("an earlier run panicked".into()))?;
+        if let Some(pipeline) = pipelines.get(&key) {
+            return Ok(pipeline.clone());
+        }
+        let source = source(shader, precision);
+        let descriptor = wgpu::ShaderModuleDescriptor {
+            label: Some(shader.name),
+            source: wgpu::ShaderSource::Wgsl(source.into()),
+        };
+        // SAFETY: no kernel leaves its bindings: the parity tests run every kernel with NaN zones around its tensors,
+        // and loops are bounded by sizes. The checks cost a third of the arithmetic in the inner loops.
+        let module =
+            unsafe { self.device().create_shader_module_trusted(descriptor, wgpu::ShaderRuntimeChecks::unchecked()) };
+        let pipeline = self.device().create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
+            label: Some(shader.name),
+            layout: None,
+            module: &module,
+            entry_point: Some("main"),
+            compilation_options: wgpu::PipelineCompilationOptions {
+                constants,
+                // Every kernel writes its workgroup memory before it reads it.
+                zero_initialize_workgroup_memory: false,
+            },
+            cache: None,
+        });
+        let layout = pipeline.get_bind_group_layout(0);
+        let pipeline = Arc::new(Pipeline { pipeline, layout });
+        pipelines.insert(key, pipeline.clone());
+        Ok(pipeline)
+    }
+}
+
+/// A kernel's whole text: prelude, library, kernel.
+pub fn source(shader: &Shader, precision: Precision) -> String {
+    let mut text = String::from(precision.prelude());
+    for library in shader.library {
+        text.push_str(library.source);
+    }
+    text.push_str(shader.source);
+    text
+}

@@ -1,0 +1,71 @@
+//! Records a run's launches, submits them at once, and reads the result back.
+
+use super::Launch;
+use super::buffer::{Arena, stored_bytes};
+use super::device::Context;
+use super::pipeline::Precision;
+use crate::error::{Error, Result};
+use crate::graph::Plan;
+use crate::tensor::{HostTensor, Shape};
+
+/// Submits the launches and the copy of the result into a buffer the host can map.
+pub(super) fn submit(
+    context: &Context,
+    launches: &[Launch],
+    arena: &Arena,
+    plan: &Plan,
+    precision: Precision,
+) -> wgpu::Buffer {
+    let (slot, place) = plan.output;
+    let bytes = stored_bytes(place.shape, precision);
+    let staging = context.device().create_buffer(&wgpu::BufferDescriptor {
+        label: Some("read-back"),
+        size: bytes,
+        usage: wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST,
+        mapped_at_creation: false,
+    });
+    let mut encoder = context.device().create_command_encoder(&wgpu::CommandEncoderDescriptor { label: Some("generator") });
+    {
+        let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
+        for launch in launches {
+            pass.set_pipeline(launch.pipeline.raw());
+            pass.set_bind_group(0, &launch.group, &[]);
+            let [x, y, z] = launch.workgroups;
+            pass.dispatch_workgroups(x, y, z);
+        }
+    }
+    let (buffer, offset) = arena.slot(slot);
+    encoder.copy_buffer_to_buffer(buffer, offset, &staging, 0, bytes);
+    context.queue().submit([encoder.finish()]);
+    staging
+}
+
+/// Waits for the work and reads the result; blocks natively, yields to the event loop in a browser.
+pub(super) async fn read(context: &Context, staging: &wgpu::Buffer, precision: Precision, shape: Shape) -> Result<HostTensor> {
+    read_bytes(context, staging, |bytes| precision.unpack(bytes, shape)).await?
+}
+
+/// Waits for the work and hands the bytes of `staging` to `decode`.
+pub(super) async fn read_bytes<T>(context: &Context, staging: &wgpu::Buffer, decode: impl FnOnce(&[u8]) -> T) -> Result<T> {
+    let (sender, receiver) = futures_channel::oneshot::channel();
+    staging.map_async(wgpu::MapMode::Read, .., move |mapped| {
+        // The receiver is gone if the caller dropped the future.
+        let _ = sender.send(mapped);
+    });
+    #[cfg(not(target_arch = "wasm32"))]
+    context
+        .device()
+        .poll(wgpu::PollType::wait_indefinitely())
+        .map_err(|error| context.lost_or(Error::Device(error.to_string())))?;
+    match receiver.await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => return Err(context.lost_or(Error::Device(error.to_string()))),
+        Err(_) => return Err(context.lost_or(Error::Device("the device dropped the result".into()))),
+    }
+    let decoded = {
+        let view = staging.get_mapped_range(..).map_err(|error| Error::Device(error.to_string()))?;
+        decode(&view)
+    };
+    staging.unmap();
+    Ok(decoded)
+}

@@ -1,0 +1,1 @@
+//! Builder methods: the vocabulary in which architectures are written.

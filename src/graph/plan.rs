@@ -1,0 +1,209 @@
+//! Fixes a graph's sizes for one image or tile, and shares buffers between values that do not live at the same time.
+
+use super::{Graph, Value};
+use crate::error::{Error, Result};
+use crate::ops::{Axis, Io, Place};
+use crate::tensor::Shape;
+
+/// One operator of a [`Plan`].
+#[derive(Clone, Debug)]
+pub struct Step {
+    /// Index in [`Graph::nodes`].
+    pub node: usize,
+    /// What it reads and writes.
+    pub io: Io,
+    /// Slots of its inputs.
+    pub inputs: Vec<usize>,
+    /// Slot of its output.
+    pub output: usize,
+}
+
+/// A graph with all sizes fixed: what runs, in which order, in which buffer slots.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// The operators in the order of execution.
+    pub steps: Vec<Step>,
+    /// Elements of each slot, padding lanes included.
+    pub slots: Vec<usize>,
+    /// Slot and place of each input.
+    pub inputs: Vec<(usize, Place)>,
+    /// Slot and place of the result.
+    pub output: (usize, Place),
+    /// Floating-point operations.
+    pub flops: u64,
+    /// Elements read and written by the operators, padding lanes included, each tensor once for each use.
+    pub traffic_elements: u64,
+}
+
+impl Plan {
+    /// Elements of all slots together: the memory for activations.
+    pub fn slot_elements(&self) -> u64 {
+        self.slots.iter().map(|&elements| elements as u64).sum()
+    }
+
+    /// Elements of the largest slot: what one storage binding must hold.
+    pub fn largest_slot(&self) -> usize {
+        self.slots.iter().copied().max().unwrap_or(0)
+    }
+}
+
+impl Graph {
+    /// Plans a run on the whole of an image of `height` x `width` pixels.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] if the size does not suit the graph.
+    pub fn plan_whole(&self, height: usize, width: usize) -> Result<Plan> {
+        let places: Vec<Place> =
+            self.inputs.iter().map(|&value| Place::whole(Shape::new(self.channels(value), height, width))).collect();
+        self.plan(&places)
+    }
+
+    /// Plans a run on the given inputs, tiles of an image or whole images.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] if the sizes do not suit the graph, or a tile's origin is not aligned to it.
+    pub fn plan(&self, inputs: &[Place]) -> Result<Plan> {
+        if inputs.len() != self.inputs.len() {
+            return Err(Error::shape(format!("the graph has {} inputs, not {}", self.inputs.len(), inputs.len())));
+        }
+        let places = self.places(inputs)?;
+        let last_use = self.last_uses()?;
+
+        let mut slots = Slots::default();
+        let mut slot_of = vec![usize::MAX; self.values.len()];
+        for &value in &self.inputs {
+            slot_of[value.0] = slots.take(places[value.0].shape.stored_elements()?);
+        }
+        let mut plan_inputs = Vec::new();
+        for &value in &self.inputs {
+            plan_inputs.push((slot_of[value.0], places[value.0]));
+        }
+
+        let mut steps = Vec::new();
+        let mut flops = 0u64;
+        let mut traffic = 0u64;
+        for (index, node) in self.nodes.iter().enumerate() {
+            if last_use[node.output.0].is_none() {
+                continue;
+            }
+            let io = Io {
+                inputs: node.inputs.iter().map(|value| places[value.0]).collect(),
+                output: places[node.output.0],
+            };
+            let slot = slots.take(io.output.shape.stored_elements()?);
+            slot_of[node.output.0] = slot;
+            flops = flops.saturating_add(node.op.flops(&io));
+            for place in io.inputs.iter().chain([&io.output]) {
+                traffic = traffic.saturating_add(place.shape.stored_elements()? as u64);
+            }
+            steps.push(Step { node: index, io, inputs: node.inputs.iter().map(|v| slot_of[v.0]).collect(), output: slot });
+            let mut done: Vec<Value> = node.inputs.clone();
+            done.sort_unstable();
+            done.dedup();
+            for value in done {
+                if last_use[value.0] == Some(index) {
+                    slots.give_back(slot_of[value.0]);
+                }
+            }
+        }
+        let output = self.output()?;
+        Ok(Plan {
+            steps,
+            slots: slots.sizes,
+            inputs: plan_inputs,
+            output: (slot_of[output.0], places[output.0]),
+            flops,
+            traffic_elements: traffic,
+        })
+    }
+
+    /// Where every value stands.
+    fn places(&self, inputs: &[Place]) -> Result<Vec<Place>> {
+        let mut places = vec![Place::whole(Shape::new(0, 0, 0)); self.values.len()];
+        for (&value, place) in self.inputs.iter().zip(inputs) {
+            if place.shape.channels != self.channels(value) {
+                return Err(Error::shape(format!(
+                    "the generator takes {} channels, not {}",
+                    self.channels(value),
+                    place.shape.channels
+                )));
+            }
+            if place.shape.height == 0 || place.shape.width == 0 {
+                return Err(Error::shape("an image without pixels cannot be enhanced"));
+            }
+            places[value.0] = *place;
+        }
+        for node in &self.nodes {
+            let mut place = Place::whole(Shape::new(self.channels(node.output), 0, 0));
+            for axis in Axis::BOTH {
+                let at = axis as usize;
+                let from: Vec<Place> = node.inputs.iter().map(|value| places[value.0]).collect();
+                let sizes: Vec<usize> = from.iter().map(|place| size_on(place.shape, axis)).collect();
+                let fulls: Vec<usize> = from.iter().map(|place| place.full[at]).collect();
+                let size = node.op.size(axis, &sizes)?;
+                match axis {
+                    Axis::Vertical => place.shape.height = size,
+                    Axis::Horizontal => place.shape.width = size,
+                }
+                place.full[at] = node.op.size(axis, &fulls)?;
+                place.origin[at] = node.op.scale(axis).apply(from[0].origin[at]).ok_or_else(|| {
+                    Error::shape(format!("a tile that starts at pixel {} does not suit the generator", from[0].origin[at]))
+                })?;
+            }
+            places[node.output.0] = place;
+        }
+        Ok(places)
+    }
+
+    /// The index of the last node that reads each value; `usize::MAX` for the result, `None` if nothing needs it.
+    fn last_uses(&self) -> Result<Vec<Option<usize>>> {
+        let mut last = vec![None; self.values.len()];
+        last[self.output()?.0] = Some(usize::MAX);
+        for (index, node) in self.nodes.iter().enumerate().rev() {
+            if last[node.output.0].is_some() {
+                for value in &node.inputs {
+                    last[value.0].get_or_insert(index);
+                }
+            }
+        }
+        Ok(last)
+    }
+}
+
+/// The size of `shape` on one axis.
+pub(crate) fn size_on(shape: Shape, axis: Axis) -> usize {
+    match axis {
+        Axis::Vertical => shape.height,
+        Axis::Horizontal => shape.width,
+    }
+}
+
+/// Buffer slots, shared by values whose lifetimes do not overlap.
+#[derive(Default)]
+struct Slots {
+    sizes: Vec<usize>,
+    free: Vec<usize>,
+}
+
+impl Slots {
+    /// The smallest free slot that is large enough; else the largest free one, grown; else a new one.
+    fn take(&mut self, elements: usize) -> usize {
+        let fitting = self.free.iter().copied().filter(|&slot| self.sizes[slot] >= elements).min_by_key(|&slot| self.sizes[slot]);
+        let chosen = fitting.or_else(|| self.free.iter().copied().max_by_key(|&slot| self.sizes[slot]));
+        match chosen {
+            Some(slot) => {
+                self.free.retain(|&free| free != slot);
+                self.sizes[slot] = self.sizes[slot].max(elements);
+                slot
+            }
+            None => {
+                self.sizes.push(elements);
+                self.sizes.len() - 1
+            }
+        }
+    }
+
+    fn give_back(&mut self, slot: usize) {
+        self.free.push(slot);
+    }
+}

@@ -1,0 +1,281 @@
+//! 2-D convolution with bias, activation and residual fused into its store.
+//!
+//! `src` is `[in, h, w]`, `weight` is `[out, in / groups, kh, kw]`, `bias` and PReLU's `slope` are `[out]`, `residual` is
+//! the output's size. The result is `[out, h', w']` with
+//! `h' = (h + pad_top + pad_bottom - dilation * (kh - 1) - 1) / stride + 1`, as `torch.nn.functional.conv2d` after
+//! `torch.nn.functional.pad`.
+
+use super::activation::{self, Function};
+use super::dispatch::{self, Binding, Dispatch, Shader, WORKGROUP, params};
+use super::{Axis, Border, Io, Operator, Param, Scale, Span, to_u32};
+use crate::error::{Error, Result};
+use crate::tensor::LANES;
+
+/// Where a residual input is added.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Residual {
+    /// `f(conv + residual)`.
+    BeforeActivation,
+    /// `f(conv) + residual`.
+    AfterActivation,
+}
+
+/// The operator. Pairs are `[vertical, horizontal]`.
+///
+/// Parameters: `weight`; `bias` if [`bias`](Self::bias); the slopes if the activation is PReLU. Inputs: `src`, then the
+/// residual if there is one.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Conv2d {
+    /// Channels of the input.
+    pub in_channels: usize,
+    /// Channels of the output.
+    pub out_channels: usize,
+    /// Kernel size.
+    pub kernel: [usize; 2],
+    /// Step between outputs.
+    pub stride: [usize; 2],
+    /// Padding before and after, `[[top, bottom], [left, right]]`.
+    pub padding: [[usize; 2]; 2],
+    /// What the padding is made of.
+    pub border: Border,
+    /// Distance between the kernel's elements.
+    pub dilation: [usize; 2],
+    /// Number of channel groups that do not see each other.
+    pub groups: usize,
+    /// Whether there is a bias.
+    pub bias: bool,
+    /// Function applied to the result.
+    pub activation: Function,
+    /// Whether and where a second input is added.
+    pub residual: Option<Residual>,
+}
+
+impl Conv2d {
+    /// A convolution of stride 1 without padding, bias or activation.
+    pub fn new(in_channels: usize, out_channels: usize, kernel: [usize; 2]) -> Self {
+        Self {
+            in_channels,
+            out_channels,
+            kernel,
+            stride: [1, 1],
+            padding: [[0, 0], [0, 0]],
+            border: Border::Zero,
+            dilation: [1, 1],
+            groups: 1,
+            bias: false,
+            activation: Function::Identity,
+            residual: None,
+        }
+    }
+
+    /// A square kernel of odd `size` padded with `border` so that the image's size stays.
+    pub fn same(in_channels: usize, out_channels: usize, size: usize, border: Border) -> Self {
+        let padding = [[size / 2, size / 2]; 2];
+        Self { padding, border, ..Self::new(in_channels, out_channels, [size, size]) }
+    }
+
+    /// True if every channel is convolved by itself: a kernel of its own serves that case.
+    pub fn is_depthwise(&self) -> bool {
+        self.groups == self.in_channels && self.groups == self.out_channels && self.groups > 1
+    }
+
+    /// Length of the kernel on one axis, its gaps included.
+    fn extent(&self, axis: Axis) -> usize {
+        let axis = axis as usize;
+        self.dilation[axis] * (self.kernel[axis] - 1) + 1
+    }
+
+    fn check(&self) -> Result<()> {
+        let positive = [self.in_channels, self.out_channels, self.groups];
+        let sizes = [self.kernel, self.stride, self.dilation].concat();
+        if positive.iter().chain(&sizes).any(|&value| value == 0) {
+            return Err(Error::shape("convolution: channels, groups, kernel, stride and dilation must be at least 1"));
+        }
+        if !self.in_channels.is_multiple_of(self.groups) || !self.out_channels.is_multiple_of(self.groups) {
+            return Err(Error::shape(format!(
+                "convolution: {} and {} channels do not divide into {} groups",
+                self.in_channels, self.out_channels, self.groups
+            )));
+        }
+        Ok(())
+    }
+
+    /// Lays the weight out as the matrix `[kh * kw * padded_in, padded_out]`, or `[kh * kw, padded_channels]` if
+    /// depthwise. Groups become blocks of a dense matrix.
+    fn pack_weight(&self, weight: &[f32]) -> Vec<f32> {
+        let [kernel_height, kernel_width] = self.kernel;
+        let taps = kernel_height * kernel_width;
+        let group_in = self.in_channels / self.groups;
+        let group_out = self.out_channels / self.groups;
+        let padded_out = self.out_channels.next_multiple_of(LANES);
+        let padded_in = if self.is_depthwise() { 1 } else { self.in_channels.next_multiple_of(LANES) };
+        let mut packed = vec![0.0; taps * padded_in * padded_out];
+        for out in 0..self.out_channels {
+            for inner in 0..group_in {
+                let row = if self.is_depthwise() { 0 } else { out / group_out * group_in + inner };
+                for tap in 0..taps {
+                    packed[(tap * padded_in + row) * padded_out + out] = weight[(out * group_in + inner) * taps + tap];
+                }
+            }
+        }
+        packed
+    }
+}
+
+params! {
+    struct Params {
+        src_width: u32, src_height: u32, src_groups: u32,
+        dst_width: u32, dst_height: u32, dst_groups: u32,
+        pad_left: i32, pad_top: i32,
+    }
+}
+
+/// The kernels of this operator.
+pub const SHADERS: &[&Shader] = &[&DIRECT, &DEPTHWISE];
+
+static DIRECT: Shader = Shader {
+    name: "conv2d",
+    source: include_str!("../../shaders/conv2d.wgsl"),
+    library: &[dispatch::ACTIVATION, dispatch::BORDER],
+    params: Params::FIELDS,
+};
+
+static DEPTHWISE: Shader = Shader {
+    name: "conv2d_depthwise",
+    source: include_str!("../../shaders/conv2d_depthwise.wgsl"),
+    library: &[dispatch::ACTIVATION, dispatch::BORDER],
+    params: Params::FIELDS,
+};
+
+/// Pixels along the row and groups of output channels that one invocation of the direct kernel computes.
+const PIXELS: u32 = 4;
+const GROUPS: u32 = 2;
+
+impl Operator for Conv2d {
+    fn channels(&self, inputs: &[usize]) -> Result<usize> {
+        self.check()?;
+        let fits = match (self.residual, inputs) {
+            (None, [src]) => *src == self.in_channels,
+            (Some(_), [src, residual]) => *src == self.in_channels && *residual == self.out_channels,
+            _ => false,
+        };
+        if !fits {
+            return Err(Error::shape(format!(
+                "convolution from {} to {} channels cannot take inputs of {inputs:?} channels",
+                self.in_channels, self.out_channels
+            )));
+        }
+        Ok(self.out_channels)
+    }
+
+    fn size(&self, axis: Axis, inputs: &[usize]) -> Result<usize> {
+        let [before, after] = self.padding[axis as usize];
+        let padded = inputs[0] + before + after;
+        let size = padded.checked_sub(self.extent(axis)).map(|rest| rest / self.stride[axis as usize] + 1);
+        match (size, inputs.get(1)) {
+            (Some(size), Some(&residual)) if residual != size => {
+                Err(Error::shape(format!("convolution: a residual of {residual} pixels does not fit {size} pixels")))
+            }
+            (Some(size), _) if inputs[0] > 0 => Ok(size),
+            _ => Err(Error::shape(format!(
+                "convolution: a kernel of {} pixels exceeds the padded image of {padded}",
+                self.extent(axis)
+            ))),
+        }
+    }
+
+    fn scale(&self, axis: Axis) -> Scale {
+        Scale::new(1, self.stride[axis as usize])
+    }
+
+    fn reads(&self, axis: Axis, index: usize, wanted: Span, size: usize) -> Span {
+        if index == 1 {
+            return wanted;
+        }
+        let stride = self.stride[axis as usize] as i64;
+        let before = self.padding[axis as usize][0] as i64;
+        let start = wanted.start * stride - before;
+        let end = (wanted.end - 1) * stride - before + self.extent(axis) as i64;
+        self.border.widen(Span::new(start, end), size)
+    }
+
+    fn alignment(&self, axis: Axis) -> usize {
+        self.stride[axis as usize]
+    }
+
+    fn pack(&self, params: &[Param]) -> Result<Vec<Vec<f32>>> {
+        let mut params = params.iter();
+        let mut next = |what: &str| params.next().ok_or_else(|| Error::Weights(format!("convolution: no {what}")));
+        let weight = next("weight")?;
+        weight.expect(&[self.out_channels, self.in_channels / self.groups, self.kernel[0], self.kernel[1]])?;
+
+        // Bias, then slopes: what the store needs, in one buffer.
+        let padded_out = self.out_channels.next_multiple_of(LANES);
+        let mut epilogue = vec![0.0; 2 * padded_out];
+        if self.bias {
+            let bias = next("bias")?;
+            bias.expect(&[self.out_channels])?;
+            epilogue[..self.out_channels].copy_from_slice(&bias.data);
+        }
+        if self.activation == Function::PRelu {
+            epilogue[padded_out..].copy_from_slice(&activation::pack_slopes(next("PReLU slopes")?, self.out_channels)?);
+        }
+        Ok(vec![self.pack_weight(&weight.data), epilogue])
+    }
+
+    fn flops(&self, io: &Io) -> u64 {
+        let shape = io.output.shape;
+        let taps = self.kernel[0] * self.kernel[1] * self.in_channels / self.groups;
+        let store = u64::from(self.bias) + u64::from(self.residual.is_some()) + self.activation.flops();
+        (shape.channels * shape.height * shape.width) as u64 * (2 * taps as u64 + store)
+    }
+
+    fn dispatch(&self, io: &Io) -> Result<Dispatch> {
+        let (src, dst) = (io.inputs[0].shape, io.output.shape);
+        let params = Params {
+            src_width: to_u32(src.width)?,
+            src_height: to_u32(src.height)?,
+            src_groups: to_u32(src.channel_groups())?,
+            dst_width: to_u32(dst.width)?,
+            dst_height: to_u32(dst.height)?,
+            dst_groups: to_u32(dst.channel_groups())?,
+            pad_left: to_u32(self.padding[1][0])? as i32,
+            pad_top: to_u32(self.padding[0][0])? as i32,
+        };
+        let residual = match self.residual {
+            None => 0,
+            Some(Residual::BeforeActivation) => 1,
+            Some(Residual::AfterActivation) => 2,
+        };
+        let mut constants = vec![
+            ("KERNEL_HEIGHT", self.kernel[0] as f64),
+            ("KERNEL_WIDTH", self.kernel[1] as f64),
+            ("STRIDE_Y", self.stride[0] as f64),
+            ("STRIDE_X", self.stride[1] as f64),
+            ("DILATION_Y", self.dilation[0] as f64),
+            ("DILATION_X", self.dilation[1] as f64),
+            ("BORDER", f64::from(self.border as u32)),
+            ("RESIDUAL", f64::from(residual)),
+        ];
+        constants.extend(self.activation.constants());
+        let (shader, width, groups) = if self.is_depthwise() {
+            (&DEPTHWISE, params.dst_width, params.dst_groups)
+        } else {
+            (&DIRECT, params.dst_width.div_ceil(PIXELS), params.dst_groups.div_ceil(GROUPS))
+        };
+        Ok(Dispatch {
+            shader,
+            constants,
+            params: params.bytes(),
+            // Without a residual its binding reads the source, which the kernel then never does.
+            bindings: vec![
+                Binding::Input(0),
+                Binding::Weight(0),
+                Binding::Weight(1),
+                Binding::Input(usize::from(self.residual.is_some())),
+                Binding::Output,
+            ],
+            workgroups: [width.div_ceil(WORKGROUP), params.dst_height.div_ceil(WORKGROUP), groups],
+        })
+    }
+}

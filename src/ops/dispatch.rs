@@ -1,0 +1,88 @@
+//! A kernel launch as data: recorded by an operator, executed by the `gpu` module.
+
+/// A compute kernel's source and its host-side contract.
+///
+/// Every kernel declares `@binding(0)` as the uniform `Params`, then the buffers of [`Dispatch::bindings`] in order, and
+/// has one entry point, `main`. The source is put behind a prelude that defines `elem` and `elem4` (the storage type,
+/// f32 or f16) and behind the library files it names.
+#[derive(Debug)]
+pub struct Shader {
+    /// File name without its ending: the stem, or `<stem>_<variant>`.
+    pub name: &'static str,
+    /// The text of `shaders/<name>.wgsl`.
+    pub source: &'static str,
+    /// Files of `shaders/lib` that go before it.
+    pub library: &'static [Library],
+    /// Name and byte offset of each field of the Rust side's `Params`.
+    pub params: &'static [(&'static str, usize)],
+}
+
+/// A file of `shaders/lib`: functions that several kernels share.
+#[derive(Debug)]
+pub struct Library {
+    /// File name without its ending.
+    pub name: &'static str,
+    /// The file's text.
+    pub source: &'static str,
+}
+
+/// `activate(value, slope)`, chosen by the overrides `ACTIVATION` and `ALPHA`.
+pub const ACTIVATION: Library = Library { name: "activation", source: include_str!("../../shaders/lib/activation.wgsl") };
+/// `border(position, size, rule)`: the pixel that stands for one outside the image.
+pub const BORDER: Library = Library { name: "border", source: include_str!("../../shaders/lib/border.wgsl") };
+
+/// The storage type's definitions in f32.
+pub const PRELUDE_F32: &str = include_str!("../../shaders/lib/elem_f32.wgsl");
+/// The storage type's definitions in f16.
+pub const PRELUDE_F16: &str = include_str!("../../shaders/lib/elem_f16.wgsl");
+
+/// A buffer that a kernel reads or writes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Binding {
+    /// The operator's input of this index.
+    Input(usize),
+    /// The packed weights of this index.
+    Weight(usize),
+    /// The operator's output.
+    Output,
+}
+
+/// One kernel launch.
+#[derive(Clone, Debug)]
+pub struct Dispatch {
+    /// The kernel.
+    pub shader: &'static Shader,
+    /// Values of its `override` constants; all of them, as none has a default.
+    pub constants: Vec<(&'static str, f64)>,
+    /// The uniform `Params`, as bytes.
+    pub params: Vec<u8>,
+    /// The buffers from `@binding(1)` on.
+    pub bindings: Vec<Binding>,
+    /// Workgroups in x, y and z.
+    pub workgroups: [u32; 3],
+}
+
+/// Invocations in x and y of a workgroup that covers pixels: 8 x 8 is within every device's limits and keeps a row's
+/// reads together.
+pub const WORKGROUP: u32 = 8;
+
+/// Declares a kernel's `Params`: 32-bit scalars only, so that Rust's and WGSL's layouts agree.
+macro_rules! params {
+    (struct $name:ident { $($field:ident: $kind:ty),* $(,)? }) => {
+        #[repr(C)]
+        #[derive(Clone, Copy, Debug, bytemuck::Pod, bytemuck::Zeroable)]
+        struct $name {
+            $($field: $kind,)*
+        }
+
+        impl $name {
+            const FIELDS: &'static [(&'static str, usize)] =
+                &[$((stringify!($field), core::mem::offset_of!($name, $field))),*];
+
+            fn bytes(&self) -> Vec<u8> {
+                bytemuck::bytes_of(self).to_vec()
+            }
+        }
+    };
+}
+pub(crate) use params;

@@ -1,0 +1,25 @@
+use sonolume::ops::activation::{Activation, Function};
+
+use crate::harness::Case;
+
+pub fn op(case: &Case) -> Activation {
+    Activation { channels: case.shape("src").channels, function: function(case) }
+}
+
+/// The field `act`: a function's name, with LeakyReLU's slope behind a colon.
+pub fn function(case: &Case) -> Function {
+    let text = case.text("act");
+    let (name, slope) = text.split_once(':').unwrap_or((text, "0"));
+    match name {
+        "none" => Function::Identity,
+        "relu" => Function::Relu,
+        "leaky" => Function::LeakyRelu { slope: slope.parse().expect("slope") },
+        "prelu" => Function::PRelu,
+        "silu" => Function::Silu,
+        "gelu" => Function::Gelu,
+        "gelu_tanh" => Function::GeluTanh,
+        "sigmoid" => Function::Sigmoid,
+        "tanh" => Function::Tanh,
+        _ => panic!("{case}: unknown function {name}"),
+    }
+}

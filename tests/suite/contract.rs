@@ -1,0 +1,93 @@
+//! Every shader validates, and its bindings, parameters and limits match the host side. Needs no adapter.
+
+use naga::valid::{Capabilities, ValidationFlags, Validator};
+use sonolume::gpu::{Precision, source};
+use sonolume::ops::shaders;
+
+/// WebGPU's default limits: what every device has.
+const PORTABLE_INVOCATIONS: u32 = 256;
+const PORTABLE_WORKGROUP_BYTES: u32 = 16384;
+
+fn module(shader: &sonolume::ops::Shader, precision: Precision) -> naga::Module {
+    let text = source(shader, precision);
+    naga::front::wgsl::parse_str(&text).unwrap_or_else(|error| panic!("{}: {}", shader.name, error.emit_to_string(&text)))
+}
+
+#[test]
+fn every_shader_validates_in_both_precisions() {
+    for shader in shaders() {
+        for precision in [Precision::F32, Precision::F16] {
+            let module = module(shader, precision);
+            Validator::new(ValidationFlags::all(), Capabilities::SHADER_FLOAT16)
+                .validate(&module)
+                .unwrap_or_else(|error| panic!("{}: {error:?}", shader.name));
+        }
+    }
+}
+
+#[test]
+fn bindings_are_numbered_from_zero_and_the_result_is_last() {
+    for shader in shaders() {
+        let module = module(shader, Precision::F32);
+        let mut bindings: Vec<_> =
+            module.global_variables.iter().filter_map(|(_, v)| v.binding.map(|b| (b.binding, b.group, v.space))).collect();
+        bindings.sort_by_key(|(binding, ..)| *binding);
+        let last = bindings.len() - 1;
+        for (index, (binding, group, space)) in bindings.into_iter().enumerate() {
+            assert_eq!((binding as usize, group), (index, 0), "{}", shader.name);
+            match space {
+                naga::AddressSpace::Uniform => assert_eq!(index, 0, "{}: Params is binding 0", shader.name),
+                naga::AddressSpace::Storage { access } => {
+                    let writes = access.contains(naga::StorageAccess::STORE);
+                    assert_eq!(writes, index == last, "{}: only the last binding is written", shader.name);
+                }
+                other => panic!("{}: binding {index} is {other:?}", shader.name),
+            }
+        }
+    }
+}
+
+#[test]
+fn params_have_the_layout_of_the_host_side() {
+    for shader in shaders() {
+        let module = module(shader, Precision::F32);
+        let (_, params) = module
+            .types
+            .iter()
+            .find(|(_, kind)| kind.name.as_deref() == Some("Params"))
+            .unwrap_or_else(|| panic!("{}: no struct Params", shader.name));
+        let naga::TypeInner::Struct { members, .. } = &params.inner else { panic!("{}: Params", shader.name) };
+        let found: Vec<_> = members.iter().map(|m| (m.name.clone().unwrap_or_default(), m.offset as usize)).collect();
+        let expected: Vec<_> = shader.params.iter().map(|&(name, offset)| (name.to_owned(), offset)).collect();
+        assert_eq!(found, expected, "{}", shader.name);
+    }
+}
+
+#[test]
+fn workgroups_fit_the_portable_limits() {
+    for shader in shaders() {
+        let module = module(shader, Precision::F32);
+        let [entry] = &module.entry_points[..] else { panic!("{}: one entry point is expected", shader.name) };
+        assert_eq!(entry.name, "main", "{}", shader.name);
+        let invocations: u32 = entry.workgroup_size.iter().product();
+        assert!(invocations <= PORTABLE_INVOCATIONS, "{}: {invocations} invocations", shader.name);
+        let mut layouter = naga::proc::Layouter::default();
+        layouter.update(module.to_ctx()).unwrap();
+        let bytes: u32 = module
+            .global_variables
+            .iter()
+            .filter(|(_, variable)| variable.space == naga::AddressSpace::WorkGroup)
+            .map(|(_, variable)| layouter[variable.ty].size)
+            .sum();
+        assert!(bytes <= PORTABLE_WORKGROUP_BYTES, "{}: {bytes} bytes of workgroup memory", shader.name);
+    }
+}
+
+#[test]
+fn overrides_have_no_defaults() {
+    for shader in shaders() {
+        for (_, constant) in module(shader, Precision::F32).overrides.iter() {
+            assert!(constant.init.is_none(), "{}: {:?} has a default", shader.name, constant.name);
+        }
+    }
+}

@@ -1,0 +1,8 @@
+//! All integration tests, in one binary so that they link once. Each module is one claim of the crate.
+
+mod contract;
+mod harness;
+mod house;
+mod operators;
+#[path = "../ops/ops.rs"]
+mod ops;
