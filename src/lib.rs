@@ -1,9 +1,22 @@
 //! sonolume
 pub mod cpu;
+pub mod enhancer;
 pub mod error;
 pub mod gpu;
 pub mod graph;
+pub mod image;
+pub mod metrics;
+pub mod models;
 pub mod ops;
+pub mod phantom;
 pub mod tensor;
+pub mod tile;
+pub mod weights;
+
+pub use enhancer::{CancelToken, Device, Enhanced, Enhancer, EnhancerBuilder, Job, ModelSource, Progress, Report, TileSize};
 pub use error::{Error, Result};
+pub use gpu::{DeviceInfo, Precision};
+pub use image::Frame;
+pub use models::Model;
 pub use tensor::{HostTensor, Shape};
+pub use wgpu;

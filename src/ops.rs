@@ -9,6 +9,7 @@
 
 use crate::error::{Error, Result};
 use crate::tensor::Shape;
+pub use crate::tensor::Param;
 
 pub mod dispatch;
 pub mod span;
@@ -55,43 +56,6 @@ pub struct Io {
     pub inputs: Vec<Place>,
     /// The result.
     pub output: Place,
-}
-
-/// Weights of one node as a checkpoint holds them: PyTorch's layout, f32.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Param {
-    /// The tensor's name in the file, for messages.
-    pub name: String,
-    /// PyTorch's shape.
-    pub shape: Vec<usize>,
-    /// Row-major elements.
-    pub data: Vec<f32>,
-}
-
-impl Param {
-    /// A parameter; the shape must hold exactly `data`'s elements.
-    ///
-    /// # Errors
-    /// [`Error::Weights`] if it does not.
-    pub fn new(name: impl Into<String>, shape: Vec<usize>, data: Vec<f32>) -> Result<Self> {
-        let name = name.into();
-        let elements = shape.iter().try_fold(1usize, |product, &size| product.checked_mul(size));
-        if elements != Some(data.len()) {
-            return Err(Error::Weights(format!("tensor `{name}`: shape {shape:?} does not hold {} elements", data.len())));
-        }
-        Ok(Self { name, shape, data })
-    }
-
-    /// Checks the shape.
-    ///
-    /// # Errors
-    /// [`Error::Weights`] naming the tensor, the shape found and the shape expected.
-    pub fn expect(&self, shape: &[usize]) -> Result<()> {
-        if self.shape != shape {
-            return Err(Error::Weights(format!("tensor `{}` has shape {:?}; {:?} is expected", self.name, self.shape, shape)));
-        }
-        Ok(())
-    }
 }
 
 /// What an operator is: its shape rule, what it reads, what it costs, and how a device runs it.

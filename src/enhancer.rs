@@ -1,0 +1,363 @@
+//! The API people use: a picture in, an enhanced picture out.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use web_time::Instant;
+
+use crate::error::{Error, Result};
+use crate::gpu::{DeviceInfo, Precision};
+use crate::image::Frame;
+use crate::models::{DEFAULT_MODEL, Model, ValueRange};
+use crate::tensor::HostTensor;
+use crate::weights::Weights;
+
+mod engine;
+mod job;
+mod run;
+
+pub use engine::Device;
+pub use job::{CancelToken, Job, Progress, Report};
+pub use run::TileSize;
+
+use engine::Engine;
+
+/// Memory that activations may take unless the builder says otherwise: little enough for integrated GPUs and browsers,
+/// and enough for a 1024x768 frame of the default generator in one piece.
+pub const DEFAULT_MEMORY_LIMIT_BYTES: u64 = 512 << 20;
+
+/// Where a generator comes from.
+#[derive(Clone, Debug)]
+pub enum ModelSource {
+    /// The generator built into the library (feature `default-weights`).
+    Default,
+    /// A safetensors file.
+    File(PathBuf),
+    /// A safetensors file in memory, and what to call it.
+    Bytes {
+        /// What reports call it.
+        name: String,
+        /// The file's content.
+        bytes: Vec<u8>,
+    },
+    /// A generator that is already loaded.
+    Loaded(Box<Model>),
+}
+
+impl ModelSource {
+    /// The built-in generator if `text` is its name or `default`, else a file's path.
+    pub fn parse(text: &str) -> Self {
+        if text == DEFAULT_MODEL || text == "default" { Self::Default } else { Self::File(text.into()) }
+    }
+
+    /// Loads the generator.
+    ///
+    /// # Errors
+    /// [`Error::File`] if the file cannot be read, [`Error::Weights`] if no architecture fits it.
+    pub fn load(self) -> Result<Model> {
+        match self {
+            #[cfg(feature = "default-weights")]
+            Self::Default => Model::built_in(),
+            #[cfg(not(feature = "default-weights"))]
+            Self::Default => Err(Error::Options(
+                "this build has no generator inside: name a weights file, or build with the feature default-weights".into(),
+            )),
+            #[cfg(not(target_arch = "wasm32"))]
+            Self::File(path) => {
+                let name = path.file_stem().map_or_else(|| path.display().to_string(), |stem| stem.to_string_lossy().into());
+                let in_file = |message: String| Error::Weights(format!("{}: {message}", path.display()));
+                Model::load(name, Weights::open(&path)?).map_err(|error| match error {
+                    Error::Weights(message) => in_file(message),
+                    Error::Shape(message) => in_file(message),
+                    other => other,
+                })
+            }
+            #[cfg(target_arch = "wasm32")]
+            Self::File(_) => Err(Error::Options("a browser opens no files: hand the bytes over".into())),
+            Self::Bytes { name, bytes } => Model::load(name, Weights::from_bytes(bytes)?),
+            Self::Loaded(model) => Ok(*model),
+        }
+    }
+}
+
+/// Options of an [`Enhancer`].
+#[derive(Clone, Debug)]
+#[must_use]
+pub struct EnhancerBuilder {
+    models: Vec<ModelSource>,
+    device: Device,
+    precision: Precision,
+    tile: TileSize,
+    strength: f32,
+    memory_limit_bytes: u64,
+}
+
+impl EnhancerBuilder {
+    /// The generator; the default is the built-in one. Called again, the generators run one after the other, the first
+    /// one's output being the second one's input.
+    pub fn model(mut self, model: ModelSource) -> Self {
+        self.models.push(model);
+        self
+    }
+
+    /// The device; the default is the best GPU, or the CPU without one.
+    pub fn device(mut self, device: Device) -> Self {
+        self.device = device;
+        self
+    }
+
+    /// How a GPU stores activations and weights; the default is f32.
+    pub fn precision(mut self, precision: Precision) -> Self {
+        self.precision = precision;
+        self
+    }
+
+    /// How large tiles are; results are the same bits for every size. The default is by memory.
+    pub fn tile(mut self, tile: TileSize) -> Self {
+        self.tile = tile;
+        self
+    }
+
+    /// Share of the generator's result in the output, 0 (the input, bit for bit) to 1, the default.
+    pub fn strength(mut self, strength: f32) -> Self {
+        self.strength = strength;
+        self
+    }
+
+    /// The most memory that activations should take; the default is [`DEFAULT_MEMORY_LIMIT_BYTES`].
+    pub fn memory_limit_bytes(mut self, bytes: u64) -> Self {
+        self.memory_limit_bytes = bytes;
+        self
+    }
+
+    /// Loads the generator and opens the device. Blocks; not in a browser.
+    ///
+    /// # Errors
+    /// [`Error::Weights`] and [`Error::File`] of the generator, [`Error::NoDevice`], [`Error::Options`].
+    #[cfg(not(target_arch = "wasm32"))]
+    pub fn build(self) -> Result<Enhancer> {
+        pollster::block_on(self.build_async())
+    }
+
+    /// As `build`, without blocking.
+    ///
+    /// # Errors
+    /// As `build`.
+    pub async fn build_async(self) -> Result<Enhancer> {
+        check_strength(self.strength)?;
+        let mut models = self.models.into_iter();
+        let mut model = models.next().unwrap_or(ModelSource::Default).load()?;
+        for next in models {
+            model = model.then(next.load()?)?;
+        }
+        let engine = Engine::new(model.graph.clone(), self.device, self.precision).await?;
+        Ok(Enhancer {
+            inner: Arc::new(Inner {
+                engine,
+                model,
+                tile: self.tile,
+                strength: self.strength,
+                memory_limit_bytes: self.memory_limit_bytes,
+            }),
+        })
+    }
+}
+
+fn check_strength(strength: f32) -> Result<()> {
+    if (0.0..=1.0).contains(&strength) {
+        Ok(())
+    } else {
+        Err(Error::Options(format!("a strength of {strength} is not between 0 and 1")))
+    }
+}
+
+/// A generator on a device, ready for any number of pictures. Clones share both.
+///
+/// ```no_run
+/// use sonolume::{Enhancer, Frame};
+///
+/// let enhancer = Enhancer::builder().build()?;
+/// let enhanced = enhancer.enhance(&Frame::open("scan.png")?)?;
+/// enhanced.frame.save("enhanced.png")?;
+/// println!("{} on {}", enhanced.report.model, enhanced.report.device.name);
+/// # Ok::<(), sonolume::Error>(())
+/// ```
+#[derive(Clone)]
+pub struct Enhancer {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    engine: Engine,
+    model: Model,
+    tile: TileSize,
+    strength: f32,
+    memory_limit_bytes: u64,
+}
+
+impl std::fmt::Debug for Enhancer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Enhancer")
+            .field("model", &self.inner.model.name)
+            .field("device", &self.device().name)
+            .finish_non_exhaustive()
+    }
+}
+
+/// An enhanced picture, and how it came about.
+#[derive(Clone, Debug)]
+pub struct Enhanced {
+    /// The picture.
+    pub frame: Frame,
+    /// What was done.
+    pub report: Report,
+}
+
+impl Enhancer {
+    /// Options, each with its default.
+    pub fn builder() -> EnhancerBuilder {
+        EnhancerBuilder {
+            models: Vec::new(),
+            device: Device::Auto,
+            precision: Precision::F32,
+            tile: TileSize::Auto,
+            strength: 1.0,
+            memory_limit_bytes: DEFAULT_MEMORY_LIMIT_BYTES,
+        }
+    }
+
+    /// The device that does the work.
+    pub fn device(&self) -> DeviceInfo {
+        self.inner.engine.info()
+    }
+
+    /// The generator.
+    pub fn model(&self) -> &Model {
+        &self.inner.model
+    }
+
+    /// Enhances a picture. Blocks; not in a browser.
+    ///
+    /// # Errors
+    /// [`Error::Image`] if the picture does not suit the generator, [`Error::OutOfMemory`], [`Error::DeviceLost`] and
+    /// [`Error::Device`] as the device reports them, [`Error::NonFinite`] if the result is not a picture.
+    #[cfg(not(target_arch = "wasm32"))]
+    pub fn enhance(&self, frame: &Frame) -> Result<Enhanced> {
+        self.enhance_with(frame, Job::new())
+    }
+
+    /// As [`Enhancer::enhance`], with progress, cancellation and a strength of its own.
+    ///
+    /// # Errors
+    /// As [`Enhancer::enhance`], [`Error::Cancelled`], and [`Error::Options`] for a strength out of range.
+    #[cfg(not(target_arch = "wasm32"))]
+    pub fn enhance_with(&self, frame: &Frame, job: Job<'_>) -> Result<Enhanced> {
+        pollster::block_on(self.inner.enhance(frame, job))
+    }
+
+    /// Enhances pictures one after the other; one that fails does not stop the others.
+    #[cfg(not(target_arch = "wasm32"))]
+    pub fn enhance_batch<'f>(
+        &self,
+        frames: impl IntoIterator<Item = &'f Frame>,
+    ) -> impl Iterator<Item = Result<Enhanced>> {
+        frames.into_iter().map(|frame| self.enhance(frame))
+    }
+
+    /// As [`Enhancer::enhance_with`] without blocking the caller: natively a thread does the work, in a browser the
+    /// event loop.
+    ///
+    /// # Errors
+    /// As [`Enhancer::enhance_with`].
+    pub async fn enhance_async(&self, frame: Frame, job: Job<'static>) -> Result<Enhanced> {
+        #[cfg(target_arch = "wasm32")]
+        return self.inner.enhance(&frame, job).await;
+        #[cfg(not(target_arch = "wasm32"))]
+        {
+            let (sender, receiver) = futures_channel::oneshot::channel();
+            let inner = self.inner.clone();
+            let work = move || {
+                // Nobody listens if the future was dropped.
+                let _ = sender.send(pollster::block_on(inner.enhance(&frame, job)));
+            };
+            std::thread::Builder::new()
+                .name("sonolume".into())
+                .spawn(work)
+                .map_err(|error| Error::Device(format!("no thread could be started: {error}")))?;
+            receiver.await.unwrap_or_else(|_| Err(Error::Device("the work was given up".into())))
+        }
+    }
+
+    /// Runs the generator on a tensor, `[channels, height, width]` in the generator's own range of values, without
+    /// anything that belongs to pictures. Blocks; not in a browser.
+    ///
+    /// # Errors
+    /// As [`Enhancer::enhance`]; [`Error::Shape`] if the channels differ from the generator's.
+    #[cfg(not(target_arch = "wasm32"))]
+    pub fn run(&self, input: &HostTensor) -> Result<HostTensor> {
+        pollster::block_on(self.run_async(input))
+    }
+
+    /// As `run`, without blocking in a browser.
+    ///
+    /// # Errors
+    /// As `run`.
+    pub async fn run_async(&self, input: &HostTensor) -> Result<HostTensor> {
+        let inner = &*self.inner;
+        let outcome = run::run(&inner.engine, input, inner.tile, inner.memory_limit_bytes, &mut Job::new()).await?;
+        finite(outcome.output, &inner.model.name)
+    }
+}
+
+impl Inner {
+    async fn enhance(&self, frame: &Frame, mut job: Job<'_>) -> Result<Enhanced> {
+        let started = Instant::now();
+        let strength = job.strength.unwrap_or(self.strength);
+        check_strength(strength)?;
+        let channels = [self.model.in_channels(), self.model.out_channels()];
+        let mut input = match channels {
+            [1, 1] => frame.luma(),
+            [3, 3] => frame.rgb(),
+            [from, to] => {
+                return Err(Error::Options(format!(
+                    "{} turns {from} channels into {to}: pictures need a generator from 1 to 1 or from 3 to 3",
+                    self.model.name
+                )));
+            }
+        };
+        if self.model.range == ValueRange::Signed {
+            input.data_mut().iter_mut().for_each(|value| *value = 2.0 * *value - 1.0);
+        }
+        let generator = Instant::now();
+        let mut outcome = run::run(&self.engine, &input, self.tile, self.memory_limit_bytes, &mut job).await?;
+        let generator_time = generator.elapsed();
+        let mut output = finite(std::mem::replace(&mut outcome.output, input), &self.model.name)?;
+        if self.model.range == ValueRange::Signed {
+            output.data_mut().iter_mut().for_each(|value| *value = 0.5 * (*value + 1.0));
+        }
+        let enhanced =
+            if channels == [1, 1] { frame.with_luma(&output, strength)? } else { frame.with_rgb(&output, strength)? };
+        let report = Report {
+            device: self.engine.info(),
+            precision: self.engine.precision(),
+            model: self.model.name.clone(),
+            architecture: self.model.architecture.clone(),
+            model_sha256: self.model.sha256.clone(),
+            input_size: [frame.height(), frame.width()],
+            output_size: [enhanced.height(), enhanced.width()],
+            strength,
+            tiles: outcome.tiles,
+            tile_size: outcome.tile_size,
+            activation_bytes: outcome.activation_bytes,
+            flops: outcome.flops,
+            generator_time,
+            total_time: started.elapsed(),
+        };
+        Ok(Enhanced { frame: enhanced, report })
+    }
+}
+
+/// The tensor, if it holds neither NaN nor infinity.
+fn finite(tensor: HostTensor, model: &str) -> Result<HostTensor> {
+    if tensor.is_finite() { Ok(tensor) } else { Err(Error::NonFinite(model.to_owned())) }
+}

@@ -1,0 +1,113 @@
+//! What a caller says of one piece of work, and what it is told afterwards.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use crate::gpu::{DeviceInfo, Precision};
+
+/// Stops work from another thread: between tiles, the call returns [`Error::Cancelled`](crate::Error::Cancelled).
+#[derive(Clone, Debug, Default)]
+pub struct CancelToken(Arc<AtomicBool>);
+
+impl CancelToken {
+    /// A token that nobody has used yet.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Asks the work that carries this token to stop.
+    pub fn cancel(&self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+
+    /// True once [`CancelToken::cancel`] was called.
+    pub fn is_cancelled(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// How far the work is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Progress {
+    /// Input pixels done.
+    pub done: usize,
+    /// Input pixels in all.
+    pub total: usize,
+}
+
+/// Options of one call. `Job::default()` is silent and runs to the end.
+#[derive(Default)]
+pub struct Job<'a> {
+    pub(super) progress: Option<Box<dyn FnMut(Progress) + Send + 'a>>,
+    pub(super) cancel: Option<CancelToken>,
+    pub(super) strength: Option<f32>,
+}
+
+impl std::fmt::Debug for Job<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Job").field("cancel", &self.cancel).field("strength", &self.strength).finish_non_exhaustive()
+    }
+}
+
+impl<'a> Job<'a> {
+    /// A job without options.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Calls `callback` after every tile.
+    #[must_use]
+    pub fn progress(mut self, callback: impl FnMut(Progress) + Send + 'a) -> Self {
+        self.progress = Some(Box::new(callback));
+        self
+    }
+
+    /// Lets `token` stop the job between tiles.
+    #[must_use]
+    pub fn cancel(mut self, token: &CancelToken) -> Self {
+        self.cancel = Some(token.clone());
+        self
+    }
+
+    /// Overrides the enhancer's strength, 0 (the input, bit for bit) to 1 (the generator's result).
+    #[must_use]
+    pub fn strength(mut self, strength: f32) -> Self {
+        self.strength = Some(strength);
+        self
+    }
+}
+
+/// A record of what was done.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Report {
+    /// The device that did the work.
+    pub device: DeviceInfo,
+    /// How activations were stored.
+    pub precision: Precision,
+    /// The generator's name.
+    pub model: String,
+    /// The generator's architecture.
+    pub architecture: String,
+    /// SHA-256 of the generator's weights.
+    pub model_sha256: String,
+    /// Height and width of the input.
+    pub input_size: [usize; 2],
+    /// Height and width of the output.
+    pub output_size: [usize; 2],
+    /// Share of the generator's result in the output.
+    pub strength: f32,
+    /// Number of tiles.
+    pub tiles: usize,
+    /// Height and width of the largest tile's core.
+    pub tile_size: [usize; 2],
+    /// Memory for the activations of the largest tile.
+    pub activation_bytes: u64,
+    /// Floating-point operations of all tiles, halos included.
+    pub flops: u64,
+    /// Wall time of the generator, transfers included.
+    pub generator_time: Duration,
+    /// Wall time of the whole call.
+    pub total_time: Duration,
+}

@@ -1,0 +1,262 @@
+//! The graph builder for operators with weights: takes tensors by name, reads channels and kernels off their shapes.
+
+use std::ops::{Deref, DerefMut};
+use std::sync::Arc;
+
+use crate::error::{Error, Result};
+use crate::graph::{Graph, Value};
+use crate::ops::activation::{Activation, Function};
+use crate::ops::conv_transpose2d::ConvTranspose2d;
+use crate::ops::conv2d::Conv2d;
+use crate::ops::layer_norm::LayerNorm;
+use crate::ops::linear::Linear;
+use crate::ops::moments::Moments;
+use crate::ops::normalize::Normalize;
+use crate::ops::scale_shift::ScaleShift;
+use crate::ops::{Border, Param};
+use crate::weights::Weights;
+
+/// A graph under construction and the weights it takes.
+pub struct Builder<'a, 'w> {
+    graph: Graph,
+    weights: &'a mut Weights<'w>,
+}
+
+/// How a convolution is applied; its channels and kernel come from its weight.
+#[derive(Clone, Copy, Debug)]
+pub struct Window {
+    /// Step between outputs.
+    pub stride: usize,
+    /// Padding on all sides; `None` keeps the size at stride 1, that is `dilation * (kernel - 1) / 2`.
+    pub padding: Option<usize>,
+    /// What the padding is made of.
+    pub border: Border,
+    /// Distance between the kernel's elements.
+    pub dilation: usize,
+    /// Number of channel groups.
+    pub groups: usize,
+}
+
+impl Default for Window {
+    fn default() -> Self {
+        Self { stride: 1, padding: None, border: Border::Zero, dilation: 1, groups: 1 }
+    }
+}
+
+impl Window {
+    /// Stride 1, the size kept, padded with `border`.
+    pub fn same(border: Border) -> Self {
+        Self { border, ..Self::default() }
+    }
+
+    /// The given stride and zero padding.
+    pub fn strided(stride: usize, padding: usize) -> Self {
+        Self { stride, padding: Some(padding), ..Self::default() }
+    }
+}
+
+impl Deref for Builder<'_, '_> {
+    type Target = Graph;
+    fn deref(&self) -> &Graph {
+        &self.graph
+    }
+}
+
+impl DerefMut for Builder<'_, '_> {
+    fn deref_mut(&mut self) -> &mut Graph {
+        &mut self.graph
+    }
+}
+
+impl<'a, 'w> Builder<'a, 'w> {
+    /// An empty graph over `weights`.
+    pub fn new(weights: &'a mut Weights<'w>) -> Self {
+        Self { graph: Graph::new(), weights }
+    }
+
+    /// The weights.
+    pub fn weights(&mut self) -> &mut Weights<'w> {
+        self.weights
+    }
+
+    /// The finished graph.
+    pub fn finish(mut self, output: Value) -> Graph {
+        self.graph.set_output(output);
+        self.graph
+    }
+
+    /// `name.weight`, and `name.bias` if there is one.
+    fn weight_and_bias(&mut self, name: &str) -> Result<(Vec<Arc<Param>>, bool)> {
+        let mut params = vec![self.weights.take_any(&format!("{name}.weight"))?];
+        let bias = format!("{name}.bias");
+        let has_bias = self.weights.has(&bias);
+        if has_bias {
+            params.push(self.weights.take_any(&bias)?);
+        }
+        Ok((params, has_bias))
+    }
+
+    /// 2-D convolution with `name.weight` `[out, in / groups, kh, kw]` and, if there is one, `name.bias`.
+    ///
+    /// # Errors
+    /// [`Error::Weights`] if the weight is missing or does not fit `x`.
+    pub fn conv(&mut self, name: &str, x: Value, window: Window) -> Result<Value> {
+        let (params, bias) = self.weight_and_bias(name)?;
+        let [out_channels, group_in, kernel_height, kernel_width] = params[0].shape[..] else {
+            return Err(unexpected(&params[0], "[out, in, height, width]"));
+        };
+        let in_channels = self.graph.channels(x);
+        if group_in.checked_mul(window.groups) != Some(in_channels) || kernel_height * kernel_width == 0 {
+            return Err(unexpected(&params[0], &format!("[out, {}, height, width]", in_channels / window.groups)));
+        }
+        let kernel = [kernel_height, kernel_width];
+        let padding = kernel.map(|size| [window.padding.unwrap_or(window.dilation * (size - 1) / 2); 2]);
+        let conv = Conv2d {
+            stride: [window.stride; 2],
+            padding,
+            border: window.border,
+            dilation: [window.dilation; 2],
+            groups: window.groups,
+            bias,
+            ..Conv2d::new(in_channels, out_channels, kernel)
+        };
+        if conv.kernel == [1, 1] && conv.stride == [1, 1] && conv.groups == 1 && conv.padding == [[0; 2]; 2] {
+            let linear = Linear { in_channels, out_channels, bias, activation: Function::Identity, residual: None };
+            return self.graph.push(linear, &[x], params);
+        }
+        self.graph.push(conv, &[x], params)
+    }
+
+    /// Transposed convolution with `name.weight` `[in, out, kh, kw]`.
+    ///
+    /// # Errors
+    /// [`Error::Weights`] if the weight is missing or does not fit `x`.
+    pub fn conv_transpose(
+        &mut self,
+        name: &str,
+        x: Value,
+        stride: usize,
+        padding: usize,
+        output_padding: usize,
+    ) -> Result<Value> {
+        let (params, bias) = self.weight_and_bias(name)?;
+        let [in_channels, out_channels, kernel_height, kernel_width] = params[0].shape[..] else {
+            return Err(unexpected(&params[0], "[in, out, height, width]"));
+        };
+        if in_channels != self.graph.channels(x) {
+            return Err(unexpected(&params[0], &format!("[{}, out, height, width]", self.graph.channels(x))));
+        }
+        let conv = ConvTranspose2d {
+            in_channels,
+            out_channels,
+            kernel: [kernel_height, kernel_width],
+            stride: [stride; 2],
+            padding: [padding; 2],
+            output_padding: [output_padding; 2],
+            dilation: [1; 2],
+            groups: 1,
+            bias,
+            activation: Function::Identity,
+        };
+        self.graph.push(conv, &[x], params)
+    }
+
+    /// Linear map of every pixel's channels with `name.weight` `[out, in]`.
+    ///
+    /// # Errors
+    /// [`Error::Weights`] if the weight is missing or does not fit `x`.
+    pub fn linear(&mut self, name: &str, x: Value) -> Result<Value> {
+        let (params, bias) = self.weight_and_bias(name)?;
+        let in_channels = self.graph.channels(x);
+        match params[0].shape[..] {
+            [out_channels, found] if found == in_channels => {
+                let linear = Linear { in_channels, out_channels, bias, activation: Function::Identity, residual: None };
+                self.graph.push(linear, &[x], params)
+            }
+            _ => Err(unexpected(&params[0], &format!("[out, {in_channels}]"))),
+        }
+    }
+
+    /// PReLU with the slopes `name`.
+    ///
+    /// # Errors
+    /// [`Error::Weights`] if they are missing or do not fit `x`.
+    pub fn prelu(&mut self, name: &str, x: Value) -> Result<Value> {
+        let slopes = self.weights.take_any(name)?;
+        let channels = self.graph.channels(x);
+        if ![1, channels].contains(&slopes.data.len()) {
+            return Err(unexpected(&slopes, &format!("[{channels}]")));
+        }
+        self.graph.push(Activation { channels, function: Function::PRelu }, &[x], vec![slopes])
+    }
+
+    /// Layer norm over every pixel's channels with `name.weight` and, if there is one, `name.bias`.
+    ///
+    /// # Errors
+    /// [`Error::Weights`] if they are missing or do not fit `x`.
+    pub fn layer_norm(&mut self, name: &str, x: Value, eps: f32) -> Result<Value> {
+        let (params, bias) = self.weight_and_bias(name)?;
+        let norm = LayerNorm { channels: self.graph.channels(x), eps, center: true, weight: true, bias };
+        self.graph.push(norm, &[x], params)
+    }
+
+    /// Group norm; as many groups as channels is instance norm. Affine if there is `name.weight`.
+    ///
+    /// # Errors
+    /// [`Error::Weights`] if they do not fit `x`.
+    pub fn group_norm(&mut self, name: &str, x: Value, groups: usize, eps: f32) -> Result<Value> {
+        let channels = self.graph.channels(x);
+        let affine = self.weights.has(&format!("{name}.weight"));
+        let params = if affine { self.weight_and_bias(name)?.0 } else { vec![] };
+        let moments = self.graph.push(Moments { channels, groups, eps }, &[x], vec![])?;
+        let bias = params.len() == 2;
+        let normalize = Normalize { channels, weight: affine, bias, activation: Function::Identity, residual: false };
+        self.graph.push(normalize, &[x, moments], params)
+    }
+
+    /// Instance norm, as [`Builder::group_norm`] with one channel a group.
+    ///
+    /// # Errors
+    /// As [`Builder::group_norm`].
+    pub fn instance_norm(&mut self, name: &str, x: Value, eps: f32) -> Result<Value> {
+        let groups = self.graph.channels(x);
+        self.group_norm(name, x, groups, eps)
+    }
+
+    /// Batch norm in evaluation: `name.running_mean`, `name.running_var`, and weight and bias if they are there. It is
+    /// folded into the convolution before it when the graph is fused.
+    ///
+    /// # Errors
+    /// [`Error::Weights`] if they are missing or do not fit `x`.
+    pub fn batch_norm(&mut self, name: &str, x: Value, eps: f32) -> Result<Value> {
+        let channels = self.graph.channels(x);
+        let mean = self.weights.take(&format!("{name}.running_mean"), &[channels])?;
+        let variance = self.weights.take(&format!("{name}.running_var"), &[channels])?;
+        self.weights.ignore(&format!("{name}.num_batches_tracked"));
+        let mut affine = |part: &str, default: f32| -> Result<Vec<f32>> {
+            let name = format!("{name}.{part}");
+            if self.weights.has(&name) {
+                Ok(self.weights.take(&name, &[channels])?.data.clone())
+            } else {
+                Ok(vec![default; channels])
+            }
+        };
+        let (weight, bias) = (affine("weight", 1.0)?, affine("bias", 0.0)?);
+        // In f64, as the two roundings would otherwise show in the folded weights.
+        let scale: Vec<f64> = weight
+            .iter()
+            .zip(&variance.data)
+            .map(|(&weight, &variance)| f64::from(weight) / (f64::from(variance) + f64::from(eps)).sqrt())
+            .collect();
+        let shift = bias.iter().zip(&mean.data).zip(&scale).map(|((&b, &m), s)| (f64::from(b) - f64::from(m) * s) as f32);
+        let params = vec![
+            Arc::new(Param::new(format!("{name} (scale)"), vec![channels], scale.iter().map(|&s| s as f32).collect())?),
+            Arc::new(Param::new(format!("{name} (shift)"), vec![channels], shift.collect())?),
+        ];
+        self.graph.push(ScaleShift { channels, activation: Function::Identity }, &[x], params)
+    }
+}
+
+fn unexpected(param: &Param, expected: &str) -> Error {
+    Error::Weights(format!("tensor `{}` has shape {:?}; {expected} is expected", param.name, param.shape))
+}
