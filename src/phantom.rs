@@ -238,12 +238,12 @@ impl Phantom {
         field
     }
 
-    /// Log compression and scan conversion. Average tissue lies at 55 % of the range.
+    /// Log compression and scan conversion. Average tissue lies at half of the range.
     fn picture(&self, mut envelope: Vec<f32>, dynamic_range_db: f32, gamma: f32) -> Frame {
         // Twenty times the decimal logarithm in terms of the natural one.
         let to_db = 20.0 / std::f32::consts::LN_10;
         envelope.par_iter_mut().for_each(|value| {
-            let level = 0.55 + to_db * libm::logf(value.max(1e-12)) / dynamic_range_db;
+            let level = 0.5 + to_db * libm::logf(value.max(1e-12)) / dynamic_range_db;
             let level = level.clamp(0.0, 1.0);
             *value = if gamma == 1.0 { level } else { libm::powf(level, gamma) };
         });

@@ -110,12 +110,18 @@ fn points_are_where_the_truth_says() {
     for geometry in [Geometry::Linear, Geometry::Fan] {
         let phantom = Phantom::new(options(430, 377, geometry, Scene::Targets)).unwrap();
         let high = phantom.pair().high.luma();
-        assert!(phantom.points().len() >= 9);
-        for point in phantom.points() {
+        let points = phantom.points();
+        assert!(points.len() >= 9);
+        let (mut mean_x, mut mean_y) = (0.0, 0.0);
+        for point in points {
             let (x, y) = centre(&high, point.x, point.y);
-            let distance = ((x - point.x).powi(2) + (y - point.y).powi(2)).sqrt();
-            assert!(distance < 0.5, "{geometry:?} {point:?} found at {x} {y}");
+            let (dx, dy) = (x - point.x, y - point.y);
+            // Speckle around a point pulls its centre of mass.
+            assert!((dx * dx + dy * dy).sqrt() < 0.7, "{geometry:?} {point:?} found at {x} {y}");
+            (mean_x, mean_y) = (mean_x + dx / points.len() as f32, mean_y + dy / points.len() as f32);
         }
+        println!("{geometry:?}: mean displacement {mean_x} {mean_y}");
+        assert!(mean_x.abs() < 0.15 && mean_y.abs() < 0.15, "{geometry:?}: {mean_x} {mean_y}");
     }
 }
 
@@ -143,7 +149,7 @@ fn the_same_options_give_the_same_bits_everywhere() {
         .iter()
         .chain(samples(&pair.low))
         .fold(0xCBF2_9CE4_8422_2325_u64, |hash, &byte| (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01B3));
-    assert_eq!(hash, 0x160f_b2a3_f392_c84b, "{hash:#x}");
+    assert_eq!(hash, 0xd600_e018_a2f7_7cad, "{hash:#x}");
 }
 
 #[test]

@@ -37,7 +37,7 @@ pub struct Point {
 
 const ANECHOIC_DB: f32 = -55.0;
 /// Amplitude of a point target over that of average tissue's scatterers.
-const POINT_AMPLITUDE: f32 = 40.0;
+const POINT_AMPLITUDE: f32 = 70.0;
 
 /// A disc of other echogenicity, with what it does to the echoes behind it.
 #[derive(Clone, Debug)]
@@ -107,7 +107,7 @@ impl Built {
                 for i in 0..5 {
                     let (a, b, c) = place(i);
                     let line = ((i + shift) % 5) as f32 * 0.19 + 0.09 + 0.06 * a;
-                    let depth = 0.42 + 0.33 * b;
+                    let depth = 0.56 + 0.22 * b;
                     match i {
                         0 => built.add_disc(beams, i, line, depth, 0.05 + 0.035 * c, ANECHOIC_DB, 0.0, 1.2, 5.0),
                         1 => built.add_disc(beams, i, line, depth, 0.03 + 0.02 * c, ANECHOIC_DB, 0.0, 1.0, 4.0),
@@ -117,8 +117,8 @@ impl Built {
                     }
                 }
                 if draw(80, 0.0, 1.0) < 0.7 {
-                    let slope = draw(81, -0.25, 0.25);
-                    built.tube = Some(Tube { start: draw(82, 0.5, 0.72), slope, half_width: draw(83, 0.018, 0.035) });
+                    let slope = draw(81, -0.12, 0.12);
+                    built.tube = Some(Tube { start: draw(82, 0.40, 0.46), slope, half_width: draw(83, 0.018, 0.035) });
                 }
                 for i in 0..3 {
                     built.add_point(beams, draw(90 + i, 0.1, 0.9), draw(94 + i, 0.38, 0.78));
@@ -262,25 +262,45 @@ impl Built {
             if away.abs() > 4.0 {
                 return 0.0;
             }
-            let broken = (0.75 + 0.6 * smooth(seed ^ index, along * 6.0, 0.5)).max(0.05);
+            let broken = (0.5 + smooth(seed ^ index, along * 7.0, 0.5)).max(0.06);
             strength * broken * libm::expf(-away * away)
         };
         let mut coherent = line(skin, 1.2, 1.5, 111) + line(muscle, 1.2, 2.2, 112) + line(organ, 1.4, 2.0, 113);
-        coherent += line(deep, 2.5, 3.5, 114);
-        // Contact and gain vary a little from line to line.
-        let contact = 1.5 * smooth(seed ^ 115, along * 4.0, 0.5);
+        coherent += line(deep, 2.2, 2.5, 114);
+        // Sheets of connective tissue: the zero contours of smooth noise, present where a second noise is high.
+        let sheet = |index: u64, across: f32, down: f32, least: f32| {
+            let height_at = |along: f32, t: f32| {
+                let bend = 0.8 * smooth(seed ^ (index + 1), along * 3.0, t * 4.0);
+                smooth(seed ^ index, along * across, t * down + bend)
+            };
+            let present = smooth(seed ^ (index + 2), along * across * 1.3, t * down * 0.6) - least;
+            let height = height_at(along, t);
+            if present < 0.0 || height.abs() > 0.2 {
+                return 0.0;
+            }
+            // The slope tells the distance from the contour, and whether the sheet faces the beam.
+            let step = 1.0 / unit;
+            let (sideways, downward) = (height_at(along + step, t) - height, height_at(along, t + step) - height);
+            let slope = (sideways * sideways + downward * downward).sqrt().max(1e-4);
+            (1.0 - height.abs() / (1.4 * slope)).max(0.0) * (downward / slope).abs() * present * 3.0
+        };
+        // Contact and gain vary a little from line to line, and echoes fade with depth.
+        let contact = 2.5 * smooth(seed ^ 115, along * 4.0, 0.5) - 9.0 * (t - 0.25).max(0.0);
         let echo_db = if t < skin {
             4.0
         } else if t < muscle {
+            coherent += 1.3 * sheet(171, 2.5, 17.0, -0.15);
             let septa = smooth(seed ^ 121, along * 5.0, t * 55.0 + 2.0 * smooth(seed ^ 122, along * 4.0, t * 8.0));
-            -8.0 + 3.0 * smooth(seed ^ 123, along * 9.0, t * 30.0) + (septa - 0.35).max(0.0) * 30.0
+            -9.0 + 4.0 * smooth(seed ^ 123, along * 7.0, t * 22.0) + (septa - 0.35).max(0.0) * 26.0
         } else if t < organ {
+            coherent += 0.9 * sheet(174, 1.8, 30.0, -0.1);
             let fibres = smooth(seed ^ 131, along * 3.5 + t * 6.0, t * 85.0 + along * 5.0);
-            -8.0 + 4.0 * fibres + (fibres - 0.4).max(0.0) * 25.0
+            -9.0 + 5.0 * fibres + (fibres - 0.3).max(0.0) * 25.0
         } else if t < deep {
-            let coarse = smooth(seed ^ 141, u * 5.0, v * 5.0);
-            let fine = smooth(seed ^ 142, u * 17.0, v * 21.0);
-            1.0 + 2.0 * coarse + 1.5 * fine
+            coherent += 1.2 * sheet(177, 3.0, 6.0, 0.25);
+            let coarse = smooth(seed ^ 141, u * 4.0, v * 5.0);
+            let fine = smooth(seed ^ 142, u * 15.0, v * 23.0);
+            1.0 + 3.5 * coarse + 2.5 * fine
         } else {
             -9.0 - (t - deep) * 70.0 + 3.0 * smooth(seed ^ 151, along * 8.0, t * 30.0)
         };
@@ -290,13 +310,21 @@ impl Built {
     /// A negative echogenicity inside the vessel, else 0; and the coherent amplitude of its walls.
     fn tube_at(&self, tube: &Tube, u: f32, t: f32, unit: f32) -> (f32, f32) {
         let centre = tube.start + tube.slope * (u - 0.6) + 0.025 * smooth(self.seed ^ 161, u * 3.0, 0.5);
-        let half_width = tube.half_width * (1.0 + 0.2 * smooth(self.seed ^ 162, u * 4.0, 0.5));
+        // Leaves the plane of the picture here and there.
+        let half_width = tube.half_width * (0.75 + 1.3 * smooth(self.seed ^ 162, u * 2.5, 0.5)).min(1.2);
+        if half_width <= 0.0 {
+            return (0.0, 0.0);
+        }
         let away = (t - centre).abs() - half_width;
         if away < 0.0 {
             return (-42.0, 0.0);
         }
         let wall = (away * unit - 1.0) / 1.3;
-        let wall = if wall < 4.0 { 1.1 * libm::expf(-wall * wall) } else { 0.0 };
+        let wall = if wall < 4.0 {
+            1.4 * (0.5 + smooth(self.seed ^ 163, u * 6.0, 0.5)).max(0.1) * libm::expf(-wall * wall)
+        } else {
+            0.0
+        };
         (0.0, wall)
     }
 }
