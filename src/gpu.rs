@@ -1,12 +1,13 @@
 //! Runs a plan on a GPU through wgpu: executes the launches that operators describe.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::sync::{Arc, Mutex};
 
 use crate::error::{Error, Result};
 use crate::graph::{Graph, Plan};
 use crate::ops::{Binding, Dispatch, Place};
-use crate::tensor::HostTensor;
+use crate::tensor::{HostTensor, Shape};
 
 mod buffer;
 pub mod device;
@@ -36,14 +37,17 @@ pub struct GpuRunner {
 /// What a run needs beside weights and kernels; one run at a time uses it.
 struct State {
     arena: Arena,
-    prepared: HashMap<Vec<Place>, Prepared>,
+    /// By the sizes of the inputs.
+    prepared: HashMap<Vec<Shape>, Prepared>,
 }
 
 /// The launches of one plan with their buffers bound.
 struct Prepared {
     launches: Vec<Launch>,
-    /// All launches' `Params`, each at an aligned offset; the launches' bind groups keep it.
-    _params: wgpu::Buffer,
+    /// All launches' `Params`, each at an aligned offset.
+    params: wgpu::Buffer,
+    /// Where in the image the parameters are for.
+    places: Vec<Place>,
 }
 
 struct Launch {
@@ -149,14 +153,7 @@ impl GpuRunner {
         if arena.fit(&self.context, plan, self.precision) {
             prepared.clear();
         }
-        let key: Vec<Place> = plan.inputs.iter().map(|(_, place)| *place).collect();
-        if !prepared.contains_key(&key) {
-            if prepared.len() >= PREPARED_SIZES {
-                prepared.clear();
-            }
-            prepared.insert(key.clone(), self.prepare(plan, arena)?);
-        }
-        let prepared = &prepared[&key];
+        let prepared = self.prepared(prepared, arena, plan)?;
         arena.fill_guards(&self.context, plan);
         for (input, (slot, place)) in inputs.iter().zip(&plan.inputs) {
             arena.upload(&self.context, *slot, place.shape, input, self.precision);
@@ -164,12 +161,36 @@ impl GpuRunner {
         Ok(submit::submit(&self.context, &prepared.launches, arena, plan, self.precision))
     }
 
-    fn prepare(&self, plan: &Plan, arena: &Arena) -> Result<Prepared> {
-        let dispatches: Vec<Dispatch> = plan
-            .steps
-            .iter()
-            .map(|step| self.graph.nodes()[step.node].op.dispatch(&step.io))
-            .collect::<Result<_>>()?;
+    /// The launches for `plan`'s sizes, made at first use, with the parameters of `plan`'s place in the image.
+    fn prepared<'p>(
+        &self,
+        all: &'p mut HashMap<Vec<Shape>, Prepared>,
+        arena: &Arena,
+        plan: &Plan,
+    ) -> Result<&'p Prepared> {
+        let places: Vec<Place> = plan.inputs.iter().map(|(_, place)| *place).collect();
+        let key: Vec<Shape> = places.iter().map(|place| place.shape).collect();
+        if all.len() >= PREPARED_SIZES && !all.contains_key(&key) {
+            all.clear();
+        }
+        let prepared = match all.entry(key) {
+            Entry::Vacant(vacant) => vacant.insert(self.prepare(plan, places.clone(), arena)?),
+            Entry::Occupied(occupied) => occupied.into_mut(),
+        };
+        if prepared.places != places {
+            let (bytes, _) = buffer::params_bytes(&self.context, &self.dispatches(plan)?);
+            self.context.queue().write_buffer(&prepared.params, 0, &bytes);
+            prepared.places = places;
+        }
+        Ok(prepared)
+    }
+
+    fn dispatches(&self, plan: &Plan) -> Result<Vec<Dispatch>> {
+        plan.steps.iter().map(|step| self.graph.nodes()[step.node].op.dispatch(&step.io)).collect()
+    }
+
+    fn prepare(&self, plan: &Plan, places: Vec<Place>, arena: &Arena) -> Result<Prepared> {
+        let dispatches = self.dispatches(plan)?;
         let (params, offsets) = buffer::params(&self.context, &dispatches);
         let mut launches = Vec::with_capacity(dispatches.len());
         for ((step, dispatch), offset) in plan.steps.iter().zip(&dispatches).zip(offsets) {
@@ -197,6 +218,6 @@ impl GpuRunner {
             });
             launches.push(Launch { pipeline, group, workgroups: dispatch.workgroups });
         }
-        Ok(Prepared { launches, _params: params })
+        Ok(Prepared { launches, params, places })
     }
 }

@@ -124,8 +124,8 @@ pub(super) fn weights(context: &Context, label: &str, bytes: &[u8]) -> wgpu::Buf
     buffer
 }
 
-/// All launches' `Params` in one uniform buffer, and the offset of each.
-pub(super) fn params(context: &Context, dispatches: &[Dispatch]) -> (wgpu::Buffer, Vec<u64>) {
+/// All launches' `Params` in one run of bytes, and the aligned offset of each.
+pub(super) fn params_bytes(context: &Context, dispatches: &[Dispatch]) -> (Vec<u8>, Vec<u64>) {
     let step = context.device().limits().min_uniform_buffer_offset_alignment as usize;
     let mut bytes = Vec::new();
     let mut offsets = Vec::new();
@@ -135,6 +135,12 @@ pub(super) fn params(context: &Context, dispatches: &[Dispatch]) -> (wgpu::Buffe
         bytes.resize(bytes.len().next_multiple_of(step), 0);
     }
     bytes.resize(bytes.len().max(step), 0);
+    (bytes, offsets)
+}
+
+/// A uniform buffer of all launches' `Params`, and the offset of each.
+pub(super) fn params(context: &Context, dispatches: &[Dispatch]) -> (wgpu::Buffer, Vec<u64>) {
+    let (bytes, offsets) = params_bytes(context, dispatches);
     let buffer = context.device().create_buffer(&wgpu::BufferDescriptor {
         label: Some("params"),
         size: bytes.len() as u64,

@@ -1,0 +1,140 @@
+//! Each architecture: found from its file alone, equal to PyTorch, and strict about its tensors.
+//!
+//! `tests/goldens/models/<name>.safetensors` is a small generator with random weights, and
+//! `<name>.reference.safetensors` PyTorch's `output` for its `input`; `make_models.py` makes both.
+
+use std::path::{Path, PathBuf};
+
+use sonolume::enhancer::Device;
+use sonolume::models::Model;
+use sonolume::weights::Weights;
+use sonolume::{Enhancer, HostTensor, ModelSource, Shape, TileSize};
+
+use crate::harness::{Golden, assert_close, context};
+
+/// Relative to the largest output; sums of thousands of products, in another order than PyTorch's.
+const TOLERANCE: f32 = 2e-5;
+
+fn folder() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/goldens/models")
+}
+
+/// The names of all small generators.
+fn names() -> Vec<String> {
+    let mut names: Vec<String> = std::fs::read_dir(folder())
+        .unwrap()
+        .filter_map(|entry| entry.unwrap().file_name().to_str()?.strip_suffix(".safetensors").map(str::to_owned))
+        .filter(|name| !name.ends_with(".reference"))
+        .collect();
+    names.sort();
+    assert!(!names.is_empty(), "no generators in tests/goldens/models: run make_models.py");
+    names
+}
+
+fn open(name: &str) -> Weights<'static> {
+    Weights::open(folder().join(format!("{name}.safetensors"))).unwrap()
+}
+
+/// One small generator of every architecture and configuration.
+pub fn tiny_models() -> Vec<Model> {
+    names().into_iter().map(|name| Model::load(&name, open(&name)).unwrap_or_else(|e| panic!("{name}: {e}"))).collect()
+}
+
+/// Reproducible values between 0 and 1.
+pub fn noise(shape: Shape, seed: u32) -> HostTensor {
+    let mut state = seed.wrapping_mul(2_654_435_761).max(1);
+    let data = (0..shape.elements().unwrap())
+        .map(|_| {
+            state ^= state << 13;
+            state ^= state >> 17;
+            state ^= state << 5;
+            state as f32 / u32::MAX as f32
+        })
+        .collect();
+    HostTensor::new(shape, data).unwrap()
+}
+
+fn agree(device: &Device) {
+    for model in tiny_models() {
+        let golden = Golden::open(&format!("models/{}.reference", model.name));
+        let (input, expected) = (golden.image("input").unwrap(), golden.image("output").unwrap());
+        let name = model.name.clone();
+        let enhancer = Enhancer::builder().model(ModelSource::Loaded(Box::new(model))).device(device.clone()).build().unwrap();
+        assert_close(&name, &enhancer.run(&input).unwrap(), &expected, TOLERANCE);
+    }
+}
+
+#[test]
+fn every_architecture_agrees_with_pytorch_on_the_cpu() {
+    agree(&Device::Cpu);
+}
+
+#[test]
+fn every_architecture_agrees_with_pytorch_on_the_gpu() {
+    agree(&Device::Shared(context()));
+}
+
+#[test]
+fn a_left_over_tensor_is_named() {
+    for name in names() {
+        let bytes = std::fs::read(folder().join(format!("{name}.safetensors"))).unwrap();
+        let file = safetensors::SafeTensors::deserialize(&bytes).unwrap();
+        let stray = 1.0f32.to_le_bytes();
+        let view = safetensors::tensor::TensorView::new(safetensors::Dtype::F32, vec![1], &stray).unwrap();
+        let tensors = file.tensors().into_iter().chain([("a.stray.tensor".to_owned(), view)]);
+        let bytes = safetensors::serialize(tensors, None).unwrap();
+        let error = Model::load(&name, Weights::from_bytes(bytes).unwrap()).unwrap_err().to_string();
+        assert!(error.contains("a.stray.tensor"), "{name}: {error}");
+    }
+}
+
+#[test]
+fn a_missing_tensor_is_an_error_that_names_an_architecture() {
+    for name in names() {
+        let bytes = std::fs::read(folder().join(format!("{name}.safetensors"))).unwrap();
+        let file = safetensors::SafeTensors::deserialize(&bytes).unwrap();
+        for missing in file.names() {
+            let rest = file.tensors().into_iter().filter(|(tensor, _)| tensor != missing);
+            let bytes = safetensors::serialize(rest, None).unwrap();
+            let Ok(weights) = Weights::from_bytes(bytes) else { continue };
+            // A bias may be absent: that is another configuration of the same architecture.
+            if let Err(error) = Model::load(&name, weights) {
+                let known = sonolume::models::architectures().any(|known| error.to_string().contains(known));
+                assert!(known, "{name} without {missing}: {error}");
+            } else {
+                assert!(missing.ends_with("bias"), "{name} without {missing} was accepted");
+            }
+        }
+    }
+}
+
+/// Published weights, where they are at hand: `SONOLUME_PUBLISHED` names a folder with `<name>.safetensors` and
+/// `<name>.reference.safetensors`.
+#[test]
+fn published_weights_agree_with_their_references() {
+    let beside = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/weights");
+    let folder = std::env::var_os("SONOLUME_PUBLISHED").map_or(beside, PathBuf::from);
+    let Ok(entries) = std::fs::read_dir(&folder) else {
+        println!("no published weights at hand: nothing to compare");
+        return;
+    };
+    for entry in entries {
+        let path = entry.unwrap().path();
+        let Some(name) = path.file_name().and_then(|n| n.to_str()?.strip_suffix(".reference.safetensors")) else { continue };
+        let bytes = std::fs::read(&path).unwrap();
+        let file = safetensors::SafeTensors::deserialize(&bytes).unwrap();
+        let image = |tensor: &str| {
+            let view = file.tensor(tensor).unwrap();
+            let [1, channels, height, width] = view.shape()[..] else { panic!("{name}: {tensor}") };
+            let values = view.data().chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect();
+            HostTensor::new(Shape::new(channels, height, width), values).unwrap()
+        };
+        let enhancer = Enhancer::builder()
+            .model(ModelSource::File(folder.join(format!("{name}.safetensors"))))
+            .device(Device::Cpu)
+            .tile(TileSize::Auto)
+            .build()
+            .unwrap_or_else(|error| panic!("{error}"));
+        assert_close(&name, &enhancer.run(&image("input")).unwrap(), &image("output"), TOLERANCE);
+    }
+}
