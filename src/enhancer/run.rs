@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use super::engine::Engine;
 use super::job::{Job, Progress};
 use crate::error::{Error, Result};
-use crate::gpu::Precision;
+use crate::gpu::{Core, Precision, Transfer};
 use crate::graph::Plan;
 use crate::ops::{Axis, Place, Span};
 use crate::tensor::{HostTensor, Shape};
@@ -21,9 +21,29 @@ pub enum TileSize {
     Square(usize),
 }
 
+/// Where the picture is and where the result goes.
+pub(super) enum Images<'a> {
+    /// In host memory; the result replaces `output`.
+    Host { input: &'a HostTensor, output: HostTensor },
+    /// On the device.
+    Device(Transfer<'a>),
+}
+
+impl Images<'_> {
+    fn shape(&self) -> Shape {
+        match self {
+            Self::Host { input, .. } => input.shape(),
+            Self::Device(transfer) => {
+                let [height, width] = transfer.input.size();
+                Shape::new(transfer.channels, height, width)
+            }
+        }
+    }
+}
+
 /// What a run was, for the report.
+#[derive(Default)]
 pub(super) struct Outcome {
-    pub(super) output: HostTensor,
     pub(super) tiles: usize,
     pub(super) tile_size: [usize; 2],
     pub(super) activation_bytes: u64,
@@ -37,15 +57,32 @@ struct Planned {
     region: [Span; 2],
 }
 
-pub(super) async fn run(
+/// Runs the generator on a tensor in host memory.
+pub(super) async fn run_host(
     engine: &Engine,
     input: &HostTensor,
     size: TileSize,
     limit_bytes: u64,
     job: &mut Job<'_>,
+) -> Result<(HostTensor, Outcome)> {
+    let mut images = Images::Host { input, output: HostTensor::zeros(Shape::new(0, 0, 0))? };
+    let outcome = run(engine, &mut images, size, limit_bytes, job).await?;
+    match images {
+        Images::Host { output, .. } => Ok((output, outcome)),
+        Images::Device(_) => Err(Error::Options("the result is on the device".into())),
+    }
+}
+
+/// Runs the generator on all tiles of an image.
+pub(super) async fn run(
+    engine: &Engine,
+    images: &mut Images<'_>,
+    size: TileSize,
+    limit_bytes: u64,
+    job: &mut Job<'_>,
 ) -> Result<Outcome> {
     let graph = engine.graph();
-    let shape = input.shape();
+    let shape = images.shape();
     // The whole image's plan checks the input's channels and size once and for all.
     let whole = graph.plan_whole(shape.height, shape.width)?;
     let scale = graph.scale()?;
@@ -54,9 +91,12 @@ pub(super) async fn run(
     }
     let scale = scale.map(|scale| scale.up);
     let alignment = Axis::BOTH.map(|axis| graph.alignment(axis));
-    let mut output = HostTensor::zeros(whole.output.1.shape)?;
-    if output.shape().height != shape.height * scale[0] || output.shape().width != shape.width * scale[1] {
-        return Err(Error::Options(format!("the generator turns {shape} into {}: not a whole scale", output.shape())));
+    let enlarged = whole.output.1.shape;
+    if enlarged.height != shape.height * scale[0] || enlarged.width != shape.width * scale[1] {
+        return Err(Error::Options(format!("the generator turns {shape} into {enlarged}: not a whole scale")));
+    }
+    if let Images::Host { output, .. } = images {
+        *output = HostTensor::zeros(enlarged)?;
     }
 
     let mut waiting: VecDeque<Tile> = match size {
@@ -70,7 +110,7 @@ pub(super) async fn run(
     };
     // A tile of this many pixels was too large; later ones are split before they are tried.
     let mut too_large = usize::MAX;
-    let mut outcome = Outcome { output: HostTensor::zeros(Shape::new(0, 0, 0))?, tiles: 0, tile_size: [0; 2], activation_bytes: 0, flops: 0 };
+    let mut outcome = Outcome::default();
     let mut done = 0;
     while let Some(tile) = waiting.pop_front() {
         if job.cancel.as_ref().is_some_and(|token| token.is_cancelled()) {
@@ -81,11 +121,10 @@ pub(super) async fn run(
         let result = if tile.pixels() >= too_large {
             Err(Error::OutOfMemory { bytes })
         } else {
-            engine.run(&planned.plan, crop(input, planned.region)).await
+            run_tile(engine, images, &planned, &tile, scale).await
         };
         match result {
-            Ok(result) => {
-                paste(&mut output, &result, &tile, planned.region, scale);
+            Ok(()) => {
                 done += tile.pixels();
                 outcome.tiles += 1;
                 outcome.flops += planned.plan.flops;
@@ -106,8 +145,32 @@ pub(super) async fn run(
             Err(error) => return Err(error),
         }
     }
-    outcome.output = output;
     Ok(outcome)
+}
+
+async fn run_tile(
+    engine: &Engine,
+    images: &mut Images<'_>,
+    planned: &Planned,
+    tile: &Tile,
+    scale: [usize; 2],
+) -> Result<()> {
+    let core = Core {
+        origin: [tile.rows.start * scale[0], tile.columns.start * scale[1]],
+        skip: [
+            (tile.rows.start - planned.region[0].start as usize) * scale[0],
+            (tile.columns.start - planned.region[1].start as usize) * scale[1],
+        ],
+        size: [tile.rows.len() * scale[0], tile.columns.len() * scale[1]],
+    };
+    match images {
+        Images::Host { input, output } => {
+            let result = engine.run(&planned.plan, crop(input, planned.region)).await?;
+            paste(output, &result, &core);
+            Ok(())
+        }
+        Images::Device(transfer) => engine.gpu()?.transfer(&planned.plan, transfer, core).await,
+    }
 }
 
 fn activation_bytes(engine: &Engine, plan: &Plan) -> u64 {
@@ -186,17 +249,13 @@ fn crop(tensor: &HostTensor, region: [Span; 2]) -> HostTensor {
 }
 
 /// Copies a tile's core from the result of its region.
-fn paste(output: &mut HostTensor, result: &HostTensor, tile: &Tile, region: [Span; 2], scale: [usize; 2]) {
+fn paste(output: &mut HostTensor, result: &HostTensor, core: &Core) {
     let (to, from) = (output.shape(), result.shape());
-    let top = tile.rows.start * scale[0];
-    let left = tile.columns.start * scale[1];
-    let skip_rows = top - region[0].start as usize * scale[0];
-    let skip_columns = left - region[1].start as usize * scale[1];
-    let (height, width) = (tile.rows.len() * scale[0], tile.columns.len() * scale[1]);
+    let [height, width] = core.size;
     for channel in 0..to.channels {
         for y in 0..height {
-            let source = (channel * from.height + skip_rows + y) * from.width + skip_columns;
-            let target = (channel * to.height + top + y) * to.width + left;
+            let source = (channel * from.height + core.skip[0] + y) * from.width + core.skip[1];
+            let target = (channel * to.height + core.origin[0] + y) * to.width + core.origin[1];
             output.data_mut()[target..target + width].copy_from_slice(&result.data()[source..source + width]);
         }
     }

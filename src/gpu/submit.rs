@@ -1,12 +1,36 @@
 //! Records a run's launches, submits them at once, and reads the result back.
 
-use super::Launch;
+use std::sync::Arc;
+
 use super::buffer::{Arena, stored_bytes};
 use super::device::Context;
-use super::pipeline::Precision;
+use super::pipeline::{Pipeline, Precision};
 use crate::error::{Error, Result};
 use crate::graph::Plan;
 use crate::tensor::{HostTensor, Shape};
+
+/// One kernel launch with its buffers bound.
+pub(super) struct Launch {
+    pub(super) pipeline: Arc<Pipeline>,
+    pub(super) group: wgpu::BindGroup,
+    pub(super) workgroups: [u32; 3],
+}
+
+/// A command encoder with all launches recorded, in one pass.
+pub(super) fn record<'l>(context: &Context, launches: impl IntoIterator<Item = &'l Launch>) -> wgpu::CommandEncoder {
+    let descriptor = wgpu::CommandEncoderDescriptor { label: Some("generator") };
+    let mut encoder = context.device().create_command_encoder(&descriptor);
+    {
+        let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
+        for launch in launches {
+            pass.set_pipeline(launch.pipeline.raw());
+            pass.set_bind_group(0, &launch.group, &[]);
+            let [x, y, z] = launch.workgroups;
+            pass.dispatch_workgroups(x, y, z);
+        }
+    }
+    encoder
+}
 
 /// Submits the launches and the copy of the result into a buffer the host can map.
 pub(super) fn submit(
@@ -24,16 +48,7 @@ pub(super) fn submit(
         usage: wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST,
         mapped_at_creation: false,
     });
-    let mut encoder = context.device().create_command_encoder(&wgpu::CommandEncoderDescriptor { label: Some("generator") });
-    {
-        let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
-        for launch in launches {
-            pass.set_pipeline(launch.pipeline.raw());
-            pass.set_bind_group(0, &launch.group, &[]);
-            let [x, y, z] = launch.workgroups;
-            pass.dispatch_workgroups(x, y, z);
-        }
-    }
+    let mut encoder = record(context, launches);
     let (buffer, offset) = arena.slot(slot);
     encoder.copy_buffer_to_buffer(buffer, offset, &staging, 0, bytes);
     context.queue().submit([encoder.finish()]);
