@@ -44,11 +44,11 @@ impl CpuRunner {
         Ok(Self { graph, weights, arena: Mutex::default() })
     }
 
-    /// Runs `plan`, a plan of this runner's graph, on `inputs`.
+    /// Runs `plan`, a plan of this runner's graph, on `inputs`; answers its results.
     ///
     /// # Errors
     /// [`Error::Shape`] if an input has not the planned size.
-    pub fn run(&self, plan: &Plan, inputs: &[HostTensor]) -> Result<HostTensor> {
+    pub fn run(&self, plan: &Plan, inputs: &[HostTensor]) -> Result<Vec<HostTensor>> {
         let mut slots = self.arena.lock().map(|mut arena| std::mem::take(&mut *arena)).unwrap_or_default();
         slots.resize_with(slots.len().max(plan.slots.len()), Vec::new);
         for (slot, &elements) in slots.iter_mut().zip(&plan.slots) {
@@ -75,12 +75,11 @@ impl CpuRunner {
             run_step(&node.op, step, &self.weights[step.node], &inputs, &mut output[..stored(step.io.output.shape)]);
             slots[step.output] = output;
         }
-        let (slot, place) = plan.output;
-        let result = unpack(&slots[slot], place.shape)?;
+        let results = plan.outputs.iter().map(|(slot, place)| unpack(&slots[*slot], place.shape)).collect();
         if let Ok(mut arena) = self.arena.lock() {
             *arena = slots;
         }
-        Ok(result)
+        results
     }
 }
 

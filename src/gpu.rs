@@ -110,7 +110,7 @@ impl GpuRunner {
     /// # Errors
     /// [`Error::Shape`] if an input has not the planned size, [`Error::OutOfMemory`], [`Error::DeviceLost`] and
     /// [`Error::Device`] as the device reports them.
-    pub async fn run(&self, plan: &Plan, inputs: &[HostTensor]) -> Result<HostTensor> {
+    pub async fn run(&self, plan: &Plan, inputs: &[HostTensor]) -> Result<Vec<HostTensor>> {
         for (input, (_, place)) in inputs.iter().zip(&plan.inputs) {
             if input.shape() != place.shape {
                 return Err(Error::shape(format!("an input is {}, planned for {}", input.shape(), place.shape)));
@@ -122,8 +122,11 @@ impl GpuRunner {
         let scopes = self.context.push_scopes();
         let submitted = self.submit(plan, inputs);
         scopes.pop(bytes).await?;
-        let staging = submitted?;
-        submit::read(&self.context, &staging, self.precision, plan.output.1.shape).await
+        let mut results = Vec::with_capacity(plan.outputs.len());
+        for (staging, (_, place)) in submitted?.iter().zip(&plan.outputs) {
+            results.push(submit::read(&self.context, staging, self.precision, place.shape).await?);
+        }
+        Ok(results)
     }
 
     /// After a run: fails if a kernel wrote to the zones around the activations.
@@ -142,8 +145,8 @@ impl GpuRunner {
         Ok(())
     }
 
-    /// Records and submits one run; answers the buffer that will hold the result.
-    fn submit(&self, plan: &Plan, inputs: &[HostTensor]) -> Result<wgpu::Buffer> {
+    /// Records and submits one run; answers the buffers that will hold the results.
+    fn submit(&self, plan: &Plan, inputs: &[HostTensor]) -> Result<Vec<wgpu::Buffer>> {
         let mut state = self.state.lock().map_err(|_| Error::Device("an earlier run panicked".into()))?;
         let State { arena, prepared } = &mut *state;
         if arena.fit(&self.context, plan, self.precision) {
@@ -182,7 +185,7 @@ impl GpuRunner {
         let (slot, place) = plan.inputs[0];
         let slot = arena.binding(slot, place.shape, self.precision);
         let import = transfer::import(&self.context, self.precision, transfer, place, slot)?;
-        let (slot, place) = plan.output;
+        let (slot, place) = plan.output();
         let slot = arena.binding(slot, place.shape, self.precision);
         let export = transfer::export(&self.context, self.precision, transfer, core, place.shape.width, slot)?;
         let launches = [&import].into_iter().chain(&prepared.launches).chain([&export]);

@@ -103,7 +103,7 @@ impl Engine {
 
     pub(super) async fn run(&self, plan: &Plan, input: HostTensor) -> Result<HostTensor> {
         match &self.runner {
-            Runner::Cpu(runner) => runner.run(plan, &[input]),
+            Runner::Cpu(runner) => only(runner.run(plan, &[input])?),
             Runner::Gpu(current) => {
                 let mut runner = self.gpu()?;
                 // A device of the host application is the host's to open anew.
@@ -115,7 +115,7 @@ impl Engine {
                         *current = runner.clone();
                     }
                 }
-                runner.run(plan, &[input]).await
+                only(runner.run(plan, &[input]).await?)
             }
         }
     }
@@ -130,4 +130,9 @@ impl Engine {
             },
         }
     }
+}
+
+/// A generator's one result.
+fn only(mut results: Vec<HostTensor>) -> Result<HostTensor> {
+    results.pop().ok_or_else(|| Error::Shape("the generator has no output".into()))
 }

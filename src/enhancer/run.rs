@@ -91,7 +91,7 @@ pub(super) async fn run(
     }
     let scale = scale.map(|scale| scale.up);
     let alignment = Axis::BOTH.map(|axis| graph.alignment(axis));
-    let enlarged = whole.output.1.shape;
+    let enlarged = whole.output().1.shape;
     if enlarged.height != shape.height * scale[0] || enlarged.width != shape.width * scale[1] {
         return Err(Error::Options(format!("the generator turns {shape} into {enlarged}: not a whole scale")));
     }

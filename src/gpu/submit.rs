@@ -32,27 +32,30 @@ pub(super) fn record<'l>(context: &Context, launches: impl IntoIterator<Item = &
     encoder
 }
 
-/// Submits the launches and the copy of the result into a buffer the host can map.
+/// Submits the launches and the copies of the results into buffers the host can map.
 pub(super) fn submit(
     context: &Context,
     launches: &[Launch],
     arena: &Arena,
     plan: &Plan,
     precision: Precision,
-) -> wgpu::Buffer {
-    let (slot, place) = plan.output;
-    let bytes = stored_bytes(place.shape, precision);
-    let staging = context.device().create_buffer(&wgpu::BufferDescriptor {
-        label: Some("read-back"),
-        size: bytes,
-        usage: wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST,
-        mapped_at_creation: false,
-    });
+) -> Vec<wgpu::Buffer> {
     let mut encoder = record(context, launches);
-    let (buffer, offset) = arena.slot(slot);
-    encoder.copy_buffer_to_buffer(buffer, offset, &staging, 0, bytes);
+    let mut copies = Vec::with_capacity(plan.outputs.len());
+    for (slot, place) in &plan.outputs {
+        let bytes = stored_bytes(place.shape, precision);
+        let staging = context.device().create_buffer(&wgpu::BufferDescriptor {
+            label: Some("read-back"),
+            size: bytes,
+            usage: wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST,
+            mapped_at_creation: false,
+        });
+        let (buffer, offset) = arena.slot(*slot);
+        encoder.copy_buffer_to_buffer(buffer, offset, &staging, 0, bytes);
+        copies.push(staging);
+    }
     context.queue().submit([encoder.finish()]);
-    staging
+    copies
 }
 
 /// Waits for the work and reads the result; blocks natively, yields to the event loop in a browser.
