@@ -331,8 +331,8 @@ impl Enhancer {
         let factor = inner.model.graph.scale()?[0].up;
         let transfer = Transfer { input, output, factor, channels, black_white, strength };
         transfer.check()?;
-        let mut images = run::Images::Device(transfer);
-        let outcome = run::run(&inner.engine, &mut images, inner.tile, inner.memory_limit_bytes, &mut job).await?;
+        let outcome =
+            run::run_device(&inner.engine, &transfer, inner.tile, inner.memory_limit_bytes, &mut job).await?;
         Ok(inner.report(strength, [input.size(), output.size()], &outcome, started.elapsed(), started))
     }
 }

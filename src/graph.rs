@@ -12,6 +12,7 @@ mod build;
 mod fuse;
 pub mod plan;
 pub mod reach;
+pub mod segment;
 
 pub use plan::{Plan, Step};
 
