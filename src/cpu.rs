@@ -11,6 +11,8 @@ use crate::graph::{Graph, Plan, Step};
 use crate::ops::{Op, for_each_operator};
 use crate::tensor::{HostTensor, LANES, Shape};
 
+mod matrix;
+
 macro_rules! define_reference {
     ($($variant:ident => $stem:ident),* $(,)?) => {
         $(mod $stem;)*
