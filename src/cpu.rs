@@ -12,6 +12,8 @@ use crate::graph::{Graph, Node, Plan};
 use crate::ops::{Axis, Io, Op, Place, for_each_operator};
 use crate::tensor::{HostTensor, LANES, Shape};
 
+mod matrix;
+
 macro_rules! define_reference {
     ($($variant:ident => $stem:ident),* $(,)?) => {
         $(mod $stem;)*
