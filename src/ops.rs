@@ -21,7 +21,16 @@ macro_rules! for_each_operator {
     ($callback:ident) => {
         $callback! {
             Activation => activation,
+            Binary => binary,
+            ChannelAttention => channel_attention,
             Conv2d => conv2d,
+            Gate => gate,
+            Gram => gram,
+            LayerNorm => layer_norm,
+            Moments => moments,
+            Normalize => normalize,
+            ScaleShift => scale_shift,
+            WindowAttention => window_attention,
         }
     };
 }

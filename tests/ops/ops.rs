@@ -13,4 +13,16 @@ macro_rules! case_tables {
         ];
     };
 }
-case_tables!(activation, conv2d);
+case_tables!(
+    activation,
+    binary,
+    channel_attention,
+    conv2d,
+    gate,
+    gram,
+    layer_norm,
+    moments,
+    normalize,
+    scale_shift,
+    window_attention,
+);

@@ -1,6 +1,7 @@
 //! All integration tests, in one binary so that they link once. Each module is one claim of the crate.
 
 mod contract;
+mod extents;
 mod harness;
 mod house;
 mod operators;
