@@ -45,8 +45,8 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {
         for (var kx = 0u; kx < KERNEL_WIDTH; kx++) {
             let column = border(i32(id.x * STRIDE_X + kx * DILATION_X) - params.pad_left, i32(params.src_width), BORDER);
             if column >= 0 {
-                let from = (u32(row) * params.src_width + u32(column)) * params.src_groups + group;
-                value = fma(vec4<f32>(weight[(ky * KERNEL_WIDTH + kx) * params.dst_groups + group]), vec4<f32>(src[from]), value);
+                let source = (u32(row) * params.src_width + u32(column)) * params.src_groups + group;
+                value = fma(vec4<f32>(weight[(ky * KERNEL_WIDTH + kx) * params.dst_groups + group]), vec4<f32>(src[source]), value);
             }
         }
     }
