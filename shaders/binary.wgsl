@@ -32,7 +32,7 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {
     var other: vec4<f32>;
     switch BROADCAST {
         case 1u: { other = vec4<f32>(b[id.z]); }
-        case 2u: { other = vec4<f32>(f32(b[pixel].x)); }
+        case 2u: { other = vec4<f32>(b[pixel]); }
         default: { other = vec4<f32>(b[at]); }
     }
     let one = vec4<f32>(a[at]);

@@ -58,7 +58,7 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {
     } else {
         // Each channel's own head; padding lanes follow the last channel.
         let channel = min(vec4<u32>(group * 4u) + vec4<u32>(0u, 1u, 2u, 3u), vec4<u32>(channels - 1u));
-        let values = vec4<u32>(2u * channels) + channel / vec4<u32>(HEAD_CHANNELS) * HEAD_CHANNELS;
+        let values = vec4<u32>(2u * channels) + vec4<u32>(channel.x / HEAD_CHANNELS * HEAD_CHANNELS);
         for (var j = 0u; j < HEAD_CHANNELS; j++) {
             let w = vec4<f32>(weights[row + j]);
             let at = values + vec4<u32>(j);

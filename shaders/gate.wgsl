@@ -30,6 +30,6 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {
     let live = live4(id.z, params.channels);
     let zero = vec4<f32>(0.0);
     let first = select(zero, vec4<f32>(src[base + id.z]), live);
-    let factor = select(zero, shift4(low, high, params.channels % 4u), live);
+    let factor = select(zero, low, live);
     dst[pixel * params.dst_groups + id.z] = to_elem4(activate(first, vec4<f32>(slope[id.z])) * factor);
 }

@@ -94,7 +94,7 @@ fn main(@builtin(workgroup_id) index: vec3<u32>, @builtin(local_invocation_index
     for (var row = 0u; row < 4u; row++) {
         let product = reduce(products[row], local, parts);
         if local < parts {
-            logits[row * parts + part] = product * factor[row] / key_norm;
+            logits[row * parts + part] = product * factor[row];
         }
     }
     workgroupBarrier();

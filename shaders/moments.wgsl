@@ -33,7 +33,7 @@ fn share(first: u32, last: u32, local: u32, center: vec4<f32>, squared: bool) ->
     var total = zero;
     // Vectors of four lanes outside, pixels inside: no division for each element.
     for (var v = 0u; v < vectors; v++) {
-        let live = live4(start + v, last) & !live4(start + v, first);
+        let live = live4(start + v, last);
         var pixel = local;
         while pixel < pixels {
             let end = min(pixels, pixel + BLOCK * THREADS);

@@ -30,7 +30,7 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {
     let low = vec4<f32>(moments[2u * group]);
     let high = vec4<f32>(moments[min(2u * group + 1u, (params.channels - 1u) / 2u)]);
     let mean = vec4<f32>(low.xz, high.xz);
-    let rstd = vec4<f32>(low.yw, high.yw);
+    let rstd = vec4<f32>(low.yw, low.yw);
 
     let live = live4(group, params.channels);
     let zero = vec4<f32>(0.0);

@@ -21,7 +21,7 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {
     }
     let at = (id.y * params.width + id.x) * params.groups + id.z;
     let scale = vec4<f32>(affine[id.z]);
-    let shift = vec4<f32>(affine[params.groups + id.z]);
+    let shift = vec4<f32>(affine[id.z]);
     let slope = vec4<f32>(affine[2u * params.groups + id.z]);
     dst[at] = to_elem4(activate(vec4<f32>(src[at]) * scale + shift, slope));
 }

@@ -120,7 +120,7 @@ fn main(@builtin(workgroup_id) index: vec3<u32>, @builtin(local_invocation_index
 
         for (var k = 0u; k < count; k++) {
             let key = first + k;
-            let at = (y + WINDOW_HEIGHT - 1u - key / columns) * bias_width + x + WINDOW_WIDTH - 1u - key % columns;
+            let at = (y + WINDOW_HEIGHT - 1u - key / columns) * bias_width + key % columns + WINDOW_WIDTH - 1u - x;
             var score = f32(table[bias + at]);
             for (var part = 0u; part < parts; part++) {
                 score += dot(q[part], keys[k * parts + part]);

@@ -157,7 +157,7 @@ impl Operator for WindowAttention {
         // At most zero and above the window's negative: where the tile's first window starts in the tile.
         let [start_y, start_x] = Axis::BOTH.map(|axis| {
             let origin = io.output.origin[axis as usize] as i64;
-            self.start(axis, origin) - origin
+            self.start(axis, 0)
         });
         let windows =
             |start: i64, size: usize, window: usize| to_u32((size + start.unsigned_abs() as usize).div_ceil(window));
