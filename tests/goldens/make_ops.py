@@ -9,6 +9,7 @@ import sys
 import zlib
 from pathlib import Path
 
+import numpy
 import torch
 import torch.nn.functional as F
 from safetensors.torch import save_file
@@ -87,9 +88,13 @@ def slopes_of(case, channels):
 PAD_MODES = {"zero": "constant", "reflect": "reflect", "replicate": "replicate"}
 
 
-def pad(case, x):
-    top, bottom, left, right = case.sizes("pad", ",")
-    return F.pad(x, (left, right, top, bottom), mode=PAD_MODES[case.text("border")])
+def padded(case, x, sides):
+    top, bottom, left, right = sides
+    mode = PAD_MODES[case.text("border")]
+    if mode == "reflect" and (max(top, bottom) >= x.shape[2] or max(left, right) >= x.shape[3]):
+        # PyTorch refuses to mirror more than once.
+        return torch.from_numpy(numpy.pad(x.numpy(), ((0, 0), (0, 0), (top, bottom), (left, right)), mode="reflect"))
+    return F.pad(x, (left, right, top, bottom), mode=mode)
 
 
 # Each function answers (inputs, params, output).
@@ -101,6 +106,12 @@ def activation(case):
     return [x], slopes, activate(case, x, *slopes)
 
 
+def concat(case):
+    channels, height, width = case.sizes("src")
+    inputs = [case.normal(1, channels, height, width), case.normal(1, case.integer("second"), height, width)]
+    return inputs, [], torch.cat(inputs, 1)
+
+
 def conv2d(case):
     channels, height, width = case.sizes("src")
     x = case.normal(1, channels, height, width)
@@ -108,7 +119,7 @@ def conv2d(case):
     weight = case.normal(out, channels // groups, *kernel, scale=(channels // groups * kernel[0] * kernel[1]) ** -0.5)
     weight = weight.float().double()
     params = [weight] + ([case.normal(out)] if case.integer("bias") else [])
-    y = F.conv2d(pad(case, x), weight, params[1] if len(params) > 1 else None, case.sizes("stride"), 0,
+    y = F.conv2d(padded(case, x, case.sizes("pad", ",")), weight, params[1] if len(params) > 1 else None, case.sizes("stride"), 0,
                  case.sizes("dilation"), groups)
     slopes = slopes_of(case, out)
     inputs = [x]
@@ -120,6 +131,290 @@ def conv2d(case):
     if case.text("residual") == "after":
         y = y + inputs[1]
     return inputs, params + slopes, y
+
+
+def conv_transpose2d(case):
+    channels, height, width = case.sizes("src")
+    x = case.normal(1, channels, height, width)
+    kernel, groups, out = case.sizes("kernel"), case.integer("groups"), case.integer("out")
+    weight = case.normal(channels, out // groups, *kernel, scale=(channels // groups * kernel[0] * kernel[1]) ** -0.5)
+    weight = weight.float().double()
+    params = [weight] + ([case.normal(out)] if case.integer("bias") else [])
+    y = F.conv_transpose2d(x, weight, params[1] if len(params) > 1 else None, case.sizes("stride"), case.sizes("pad"),
+                           case.sizes("extra"), groups, case.sizes("dilation"))
+    slopes = slopes_of(case, out)
+    return [x], params + slopes, activate(case, y, *slopes)
+
+
+def crop(case):
+    x = case.normal(1, *case.sizes("src"))
+    if "like" in case:
+        like, scale = case.normal(1, *case.sizes("like")), case.sizes("scale")
+        return [x, like], [], x[:, :, :like.shape[2] * scale[0], :like.shape[3] * scale[1]]
+    top, bottom, left, right = case.sizes("crop", ",")
+    return [x], [], F.pad(x, (-left, -right, -top, -bottom))
+
+
+def global_pool(case):
+    # Means away from zero: else a mean of many is small against its own summands, and the tolerance measures nothing.
+    x = case.normal(1, *case.sizes("src")) + 0.5
+    x = x.float().double()
+    return [x], [], (F.adaptive_max_pool2d if case.text("kind") == "max" else F.adaptive_avg_pool2d)(x, 1)
+
+
+def linear(case):
+    channels, height, width = case.sizes("src")
+    x = case.normal(1, channels, height, width)
+    out = case.integer("out")
+    weight = case.normal(out, channels, scale=channels**-0.5).float().double()
+    params = [weight] + ([case.normal(out)] if case.integer("bias") else [])
+    y = F.linear(x.permute(0, 2, 3, 1), *params).permute(0, 3, 1, 2)
+    slopes = slopes_of(case, out)
+    inputs = [x]
+    if case.text("residual") != "none":
+        inputs.append(case.normal(*y.shape))
+    if case.text("residual") == "before":
+        y = y + inputs[1]
+    y = activate(case, y, *slopes)
+    if case.text("residual") == "after":
+        y = y + inputs[1]
+    if case.integer("rank") == 4:
+        params[0] = weight[:, :, None, None]
+    return inputs, params + slopes, y
+
+
+def pad(case):
+    x = case.normal(1, *case.sizes("src"))
+    if "multiple" in case:
+        bottom, right = (-size % multiple for size, multiple in zip(x.shape[2:], case.sizes("multiple")))
+        sides = [0, bottom, 0, right]
+    else:
+        sides = case.sizes("pad", ",")
+    return [x], [], padded(case, x, sides)
+
+
+def pixel_shuffle(case):
+    x = case.normal(1, *case.sizes("src"))
+    return [x], [], F.pixel_shuffle(x, case.integer("factor"))
+
+
+def pixel_unshuffle(case):
+    x = case.normal(1, *case.sizes("src"))
+    return [x], [], F.pixel_unshuffle(x, case.integer("factor"))
+
+
+def pool2d(case):
+    x = case.normal(1, *case.sizes("src"))
+    top, bottom, left, right = case.sizes("pad", ",")
+    kernel, stride = case.sizes("kernel"), case.sizes("stride")
+    sides = (left, right, top, bottom)
+    if case.text("kind") == "max":
+        return [x], [], F.max_pool2d(F.pad(x, sides, value=-torch.inf), kernel, stride)
+    mean = F.avg_pool2d(F.pad(x, sides), kernel, stride)
+    if not case.integer("count_pad"):
+        # The share of each window that is image; for symmetric padding `avg_pool2d` has its own word for it.
+        mean = mean / F.avg_pool2d(F.pad(torch.ones_like(x), sides), kernel, stride)
+        if top == bottom and left == right:
+            assert torch.allclose(mean, F.avg_pool2d(x, kernel, stride, (top, left), count_include_pad=False))
+    return [x], [], mean
+
+
+def row_coordinate(case):
+    x = case.normal(1, *case.sizes("src"))
+    height, width = x.shape[2:]
+    return [x], [], torch.linspace(0, 1, height, dtype=torch.float64).reshape(1, 1, height, 1).expand(1, 1, height, width)
+
+
+def upsample(case):
+    x = case.normal(1, *case.sizes("src"))
+    mode = case.text("mode")
+    options = {} if mode == "nearest" else {"align_corners": mode == "corners"}
+    scale = tuple(map(float, case.sizes("scale")))
+    return [x], [], F.interpolate(x, scale_factor=scale, mode="nearest" if mode == "nearest" else "bilinear", **options)
+
+
+def layer_norm(case):
+    x = case.normal(1, *case.sizes("src")) + case.real("mean")
+    channels = x.shape[1]
+    weight = case.normal(channels) if case.integer("weight") else None
+    bias = case.normal(channels) if case.integer("bias") else None
+    if case.integer("center"):
+        y = F.layer_norm(x.movedim(1, -1), (channels,), weight, bias, case.real("eps")).movedim(-1, 1)
+    else:
+        # Restormer's BiasFree_LayerNorm: the variance is about the mean, the result is not.
+        y = x / torch.sqrt(x.var(1, keepdim=True, unbiased=False) + case.real("eps"))
+        y = y * (1 if weight is None else weight.view(-1, 1, 1)) + (0 if bias is None else bias.view(-1, 1, 1))
+    return [x], [param for param in (weight, bias) if param is not None], y
+
+
+def scale_shift(case):
+    x = case.normal(1, *case.sizes("src"))
+    channels = x.shape[1]
+    mean, variance, weight, bias = case.normal(channels), case.uniform(channels, low=0.2, high=2), *case.normal(2, channels)
+    scale = (weight / torch.sqrt(variance + 1e-5)).float().double()
+    shift = (bias - mean * scale).float().double()
+    slopes = slopes_of(case, channels)
+    return [x], [scale, shift] + slopes, activate(case, F.batch_norm(x, mean, variance, weight, bias, eps=1e-5), *slopes)
+
+
+def moments_of(x, groups, eps):
+    parts = x.reshape(groups, -1)
+    mean, rstd = parts.mean(1), 1 / torch.sqrt(parts.var(1, unbiased=False) + eps)
+    each = torch.stack([mean, rstd], 1).repeat_interleave(x.shape[1] // groups, 0)
+    return each.reshape(1, -1, 1, 1)
+
+
+def moments(case):
+    x = case.normal(1, *case.sizes("src")) + case.real("mean")
+    # Channels differ, so that a mix-up shows.
+    x = x * case.uniform(x.shape[1], 1, 1, low=0.5, high=2) + case.normal(x.shape[1], 1, 1)
+    x = x.float().double()
+    return [x], [], moments_of(x, case.integer("groups"), case.real("eps"))
+
+
+def normalize(case):
+    x = case.normal(1, *case.sizes("src"))
+    channels, groups, eps = x.shape[1], case.integer("groups"), case.real("eps")
+    x = (x * case.uniform(channels, 1, 1, low=0.5, high=2) + case.normal(channels, 1, 1)).float().double()
+    weight = case.normal(channels) if case.integer("weight") else None
+    bias = case.normal(channels) if case.integer("bias") else None
+    if groups == channels:
+        y = F.instance_norm(x, weight=weight, bias=bias, eps=eps)
+    else:
+        y = F.group_norm(x, groups, weight, bias, eps)
+    slopes = slopes_of(case, channels)
+    y = activate(case, y, *slopes)
+    inputs = [x, moments_of(x, groups, eps)]
+    if case.integer("residual"):
+        inputs.append(case.normal(*x.shape))
+        y = y + inputs[2]
+    return inputs, [param for param in (weight, bias) if param is not None] + slopes, y
+
+
+def binary(case):
+    channels, height, width = case.sizes("src")
+    a = case.normal(1, channels, height, width)
+    shapes = {"none": (channels, height, width), "pooled": (channels, 1, 1), "channel": (1, height, width)}
+    b = case.normal(1, *shapes[case.text("broadcast")])
+    y = a * b if case.text("kind") == "multiply" else case.real("alpha") * a + case.real("beta") * b
+    slopes = slopes_of(case, channels)
+    return [a, b], slopes, activate(case, y, *slopes)
+
+
+def gate(case):
+    x = case.normal(1, *case.sizes("src"))
+    first, second = x.chunk(2, dim=1)
+    slopes = slopes_of(case, first.shape[1])
+    return [x], slopes, activate(case, first, *slopes) * second
+
+
+def restormer_attention(qkv, temperature, heads):
+    """Restormer's MDTA between its projections: the attention matrix, and what it makes of the values."""
+    _, channels, height, width = qkv.shape
+    q, k, v = (part.reshape(heads, -1, height * width) for part in qkv.chunk(3, dim=1))
+    q, k = F.normalize(q, dim=-1), F.normalize(k, dim=-1)
+    attention = ((q @ k.transpose(-2, -1)) * temperature).softmax(dim=-1)
+    return attention, (attention @ v).reshape(1, channels // 3, height, width)
+
+
+def gram_layout(attention):
+    """[heads, size, size] as `gram` stores it: vectors of one column of four rows."""
+    rows = attention.reshape(-1, attention.shape[-1])
+    rows = F.pad(rows, (0, 0, 0, -len(rows) % 4))
+    return rows.reshape(-1, 4, rows.shape[-1]).transpose(1, 2).reshape(1, -1, 1, 1)
+
+
+def gram(case):
+    heads, size = case.integer("heads"), case.integer("size")
+    qkv = case.normal(1, 3 * heads * size, *case.sizes("image"))
+    if case.integer("flat"):
+        qkv[:, 1] = 0
+        qkv[:, heads * size + 2] = 0
+    temperature = case.uniform(heads, 1, 1, low=0.5, high=4)
+    return [qkv], [temperature], gram_layout(restormer_attention(qkv, temperature, heads)[0])
+
+
+def channel_attention(case):
+    heads, size = case.integer("heads"), case.integer("size")
+    qkv = case.normal(1, 3 * heads * size, *case.sizes("image"))
+    # Known to tests/suite/extents.rs, which puts the two operators together.
+    temperature = torch.arange(1, heads + 1).double().reshape(heads, 1, 1)
+    attention, y = restormer_attention(qkv, temperature, heads)
+    return [qkv, gram_layout(attention)], [], y
+
+
+def relative_position_index(window):
+    """Swin's: for every pair of a window's pixels, the row of the bias table."""
+    coords = torch.stack(torch.meshgrid(torch.arange(window[0]), torch.arange(window[1]), indexing="ij")).flatten(1)
+    relative = (coords[:, :, None] - coords[:, None, :]).permute(1, 2, 0).contiguous()
+    relative[:, :, 0] = (relative[:, :, 0] + window[0] - 1) * (2 * window[1] - 1)
+    relative[:, :, 1] += window[1] - 1
+    return relative.sum(-1)
+
+
+def partition(x, window):
+    """[1, h, w, c] to [windows, pixels of a window, c]."""
+    _, height, width, channels = x.shape
+    x = x.view(height // window[0], window[0], width // window[1], window[1], channels)
+    return x.permute(0, 2, 1, 3, 4).reshape(-1, window[0] * window[1], channels)
+
+
+def swin_mask(height, width, window, shift):
+    """Swin's: -100 between the parts of a rolled image that are no neighbours."""
+    image = torch.zeros(1, height, width, 1).double()
+    slices = [(slice(0, -size), slice(-size, -by), slice(-by, None)) for size, by in zip(window, shift)]
+    for index, (rows, columns) in enumerate((rows, columns) for rows in slices[0] for columns in slices[1]):
+        image[:, rows, columns] = index
+    regions = partition(image, window).squeeze(-1)
+    return torch.where(regions[:, None] != regions[:, :, None], -100.0, 0.0).double()
+
+
+def window_attention(case):
+    heads, size, cosine = case.integer("heads"), case.integer("size"), case.integer("cosine")
+    window, shift = case.sizes("window"), case.sizes("shift")
+    height, width = case.sizes("image")
+    qkv = case.normal(1, 3 * heads * size, height, width)
+    if cosine:
+        # Exact in f16: cosines times a scale of 100 magnify its rounding beyond what tells a right kernel from a wrong one.
+        qkv = qkv.half().double()
+    table = case.normal((2 * window[0] - 1) * (2 * window[1] - 1), heads)
+    logit_scale = case.uniform(heads, 1, 1, low=1, high=4)
+    if heads > 1:
+        # Above ln 100, where Swin V2 cuts it.
+        logit_scale[0] = 5
+
+    def scores(q, k):
+        if cosine:
+            product = F.normalize(q, dim=-1) @ F.normalize(k, dim=-1).transpose(-2, -1)
+            return product * torch.clamp(logit_scale, max=torch.log(torch.tensor(100.0)).item()).exp()
+        return (q * size**-0.5) @ k.transpose(-2, -1)
+
+    def split(x):
+        return x.reshape(x.shape[0], x.shape[1], 3, heads, size).permute(2, 0, 3, 1, 4)
+
+    x = qkv.movedim(1, -1)
+    if case.integer("clip"):
+        y, x_ = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
+        y, x_ = y.flatten(), x_.flatten()
+        ids = [(p + (s - b) % s) // s for p, s, b in ((y, window[0], shift[0]), (x_, window[1], shift[1]))]
+        apart = (ids[0][:, None] != ids[0]) | (ids[1][:, None] != ids[1])
+        rows = (y[:, None] - y + window[0] - 1).clamp(0, 2 * window[0] - 2)
+        columns = (x_[:, None] - x_ + window[1] - 1).clamp(0, 2 * window[1] - 2)
+        q, k, v = split(x.reshape(1, height * width, -1))
+        attention = scores(q, k) + table[rows * (2 * window[1] - 1) + columns].permute(2, 0, 1)
+        attention = attention.masked_fill(apart, -torch.inf)
+        out = (attention.softmax(-1) @ v).transpose(1, 2).reshape(1, height, width, heads * size)
+    else:
+        x = torch.roll(x, (-shift[0], -shift[1]), (1, 2))
+        q, k, v = split(partition(x, window))
+        attention = scores(q, k) + table[relative_position_index(window)].permute(2, 0, 1)
+        if any(shift):
+            attention = attention + swin_mask(height, width, window, shift)[:, None]
+        out = (attention.softmax(-1) @ v).transpose(1, 2)
+        out = out.reshape(height // window[0], width // window[1], window[0], window[1], heads * size)
+        out = out.permute(0, 2, 1, 3, 4).reshape(1, height, width, heads * size)
+        out = torch.roll(out, (shift[0], shift[1]), (1, 2))
+    return [qkv], [table] + ([logit_scale] if cosine else []), out.movedim(-1, 1)
 
 
 def main():

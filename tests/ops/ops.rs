@@ -13,4 +13,27 @@ macro_rules! case_tables {
         ];
     };
 }
-case_tables!(activation, conv2d);
+case_tables!(
+    activation,
+    binary,
+    channel_attention,
+    concat,
+    conv2d,
+    conv_transpose2d,
+    crop,
+    gate,
+    global_pool,
+    gram,
+    layer_norm,
+    linear,
+    moments,
+    normalize,
+    pad,
+    pixel_shuffle,
+    pixel_unshuffle,
+    pool2d,
+    row_coordinate,
+    scale_shift,
+    upsample,
+    window_attention,
+);

@@ -3,8 +3,11 @@
 #[cfg(feature = "cli")]
 mod cli;
 mod contract;
+mod extents;
 mod harness;
 mod house;
+mod models;
 mod operators;
+mod tiling;
 #[path = "../ops/ops.rs"]
 mod ops;
