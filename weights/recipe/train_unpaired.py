@@ -1,0 +1,345 @@
+"""Stage two: adversarial and unpaired, real handheld images against cart images of the same organ and depth.
+
+    python train_unpaired.py --data DATA --work WORK [--init WORK/supervised-ema.pt] [--steps N] [--minutes M] [--resume]
+
+The generator's loss is the sum of
+  adversarial   least squares, three spectral-norm patch discriminators (full, half and quarter size) that see the row
+                coordinate; their crops start at a random pixel, so that they hold no fixed phase against the generator's
+                grid, and include the crop's border, so that a frame would be found out
+  texture       sliced Wasserstein distance of small patches on the three finer pyramid levels
+  content       1 - LNCC of output and input at half size
+  brightness    running quantiles of the low-pass image per organ and depth quarter against those of the cart images;
+                too dark is corrected only in proportion to what is there, so nothing is lifted out of the black
+  black         where the input is black, the output is black; half planes of the replay are blackened for it
+  dots          where there is almost nothing, no bright dots
+  grid          no mean pattern of period 2, 4 or 8
+  replay        the supervised loss of stage one, on images and on simulated phantoms
+  identity      a cart image or a good phantom stays as it is
+
+Writes WORK/unpaired.pt (to resume), WORK/unpaired-ema.pt (weights) and WORK/unpaired.log.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import os
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import nn
+from torch.nn.utils.parametrizations import spectral_norm
+
+import data
+import model
+import phantoms
+from degrade import degrade
+from losses import gaussian, filter2, lncc, patches, pyramid, sliced_wasserstein, ssim, swd
+from train_supervised import Ahead, Ema, device_of, save, validate, validation_set
+
+BINS = 4  # depth quarters of the brightness term
+QUANTILES = 17
+
+
+class Discriminator(nn.Module):
+    """Patch discriminator on the image and its row coordinate."""
+
+    def __init__(self, width: int):
+        super().__init__()
+        c = width
+        self.body = nn.Sequential(
+            spectral_norm(nn.Conv2d(2, c, 4, 2, 1)), nn.LeakyReLU(0.2),
+            spectral_norm(nn.Conv2d(c, 2 * c, 4, 2, 1)), nn.LeakyReLU(0.2),
+            spectral_norm(nn.Conv2d(2 * c, 2 * c, 3, 1, 1)), nn.LeakyReLU(0.2),
+            spectral_norm(nn.Conv2d(2 * c, 1, 3, 1, 1)),
+        )
+
+    def forward(self, t):
+        return self.body(t)
+
+
+class Judges(nn.Module):
+    def __init__(self, width: int = 32):
+        super().__init__()
+        self.scales = nn.ModuleList([Discriminator(width) for _ in range(3)])
+
+    def forward(self, x, rows, shift):
+        """Scores at three sizes; `shift` = (flip vertically, flip horizontally, rows cut, columns cut)."""
+        t = torch.cat([x, rows[:, None, :, None].expand_as(x)], 1)
+        flip = [d for d, on in ((2, shift[0]), (3, shift[1])) if on]
+        t = t.flip(flip) if flip else t
+        t = t[:, :, shift[2] :, shift[3] :].contiguous(memory_format=torch.channels_last)
+        out = []
+        for i, d in enumerate(self.scales):
+            out.append(d(t))
+            if i < 2:
+                t = F.avg_pool2d(t, 2)
+        return out
+
+
+def black_energy(x, out):
+    """Mean of |out| where the 7x7 neighbourhood of the input is black."""
+    return (out.abs() * (F.max_pool2d(x, 7, 1, 3) < 1.5 / 255).float()).mean()
+
+
+def black_out(rng, t, y):
+    """Blackens the same random half plane or everything in a target and its degraded twin."""
+    h, w = t.shape[-2:]
+    if rng.random() < 0.15:
+        mask = np.zeros((h, w), np.float32)
+    else:
+        angle = rng.uniform(0, 2 * np.pi) if rng.random() < 0.5 else rng.integers(4) * np.pi / 2
+        yy, xx = np.mgrid[:h, :w]
+        side = (yy - rng.uniform(0.2, 0.8) * h) * np.sin(angle) + (xx - rng.uniform(0.2, 0.8) * w) * np.cos(angle)
+        mask = (side > 0).astype(np.float32)
+    t *= torch.from_numpy(mask)
+    y *= torch.from_numpy(mask)
+
+
+def grid_energy(x):
+    """Squared mean of the fine detail over each of the 8x8 phases, weighted towards dark and flat areas."""
+    k = gaussian(1.5, 5)
+    low = filter2(F.pad(x, (5, 5, 5, 5), mode="replicate"), k)
+    detail = x - low
+    weight = 1 / (1 + (low.detach().clamp_min(0) / 0.08) ** 2)
+    h, w = x.shape[2] // 8 * 8, x.shape[3] // 8 * 8
+
+    def phase(t):
+        return t[:, :, :h, :w].reshape(-1, h // 8, 8, w // 8, 8).mean((0, 1, 3))
+
+    return ((phase(detail * weight) / phase(weight).clamp_min(1e-3)) ** 2).sum()
+
+
+class Tone:
+    """Brightness of the low-pass image (one eighth) per organ and depth quarter: running quantiles of the outputs against
+    those of the cart crops. An output pixel is pushed by the difference of the two at its own rank."""
+
+    def __init__(self):
+        self.real, self.fake = {}, {}
+
+    @staticmethod
+    def bins(x, rows):
+        """(low-pass values, their depth quarters), flat."""
+        t = F.avg_pool2d(x, 8)
+        q = (rows[:, 4::8][:, : t.shape[2]] * BINS).long().clamp(0, BINS - 1)
+        return t, q[:, None, :, None].expand_as(t)
+
+    def update(self, store, x, rows, organ, rate):
+        t, q = self.bins(x, rows)
+        p = torch.linspace(0, 1, QUANTILES, device=x.device)
+        for b in range(BINS):
+            v = t[q == b]
+            if v.numel() > 20:
+                now = torch.quantile(v, p)
+                old = store.get((organ, b))
+                store[organ, b] = now if old is None else old.to(now).lerp(now, rate)
+
+    def loss(self, out, rows, organ, h):
+        self.update(self.real, h, rows, organ, 0.015)
+        self.update(self.fake, out.detach(), rows, organ, 0.03)
+        t, q = self.bins(out, rows)
+        total = out.new_zeros(())
+        for b in range(BINS):
+            v = t[q == b]
+            if v.numel() <= 20:
+                continue
+            fake, real = self.fake[organ, b].to(out), self.real[organ, b].to(out)
+            with torch.no_grad():
+                rank = torch.searchsorted(fake.contiguous(), v.detach().contiguous()).clamp(1, QUANTILES - 1)
+                error = ((fake - real) / (real + 0.03)).clamp(-1, 1)
+                e = (error[rank] + error[rank - 1]) / 2
+                # too dark is corrected only in proportion to what is there: nothing is lifted out of the black
+                weight = torch.where(e > 0, torch.ones_like(v), (v / (v.mean() + 0.02)).clamp(0, 3))
+            total = total + (e * weight * v).sum()
+        return total / t.numel()
+
+
+def main():
+    p = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    p.add_argument("--data", required=True)
+    p.add_argument("--work", required=True)
+    p.add_argument("--init", help="weights to start from, by default WORK/supervised-ema.pt")
+    p.add_argument("--steps", type=int, default=10000)
+    p.add_argument("--minutes", type=float, default=1e9)
+    p.add_argument("--batch", type=int, default=3)
+    p.add_argument("--crop", type=int, default=192)
+    p.add_argument("--lr", type=float, default=2.5e-4)
+    p.add_argument("--seed", type=int, default=2)
+    p.add_argument("--threads", type=int, default=os.cpu_count())
+    p.add_argument("--device", default="auto")
+    p.add_argument("--resume", action="store_true")
+    for name, value in dict(adversarial=1.0, texture=15.0, content=3.0, brightness=4.0, black=800.0, dots=200.0, grid=100.0, replay=10.0,
+                            identity=5.0).items():
+        p.add_argument(f"--w-{name}", type=float, default=value)
+    a = p.parse_args()
+
+    work = Path(a.work)
+    work.mkdir(parents=True, exist_ok=True)
+    log = open(work / "unpaired.log", "a" if a.resume else "w", buffering=1)
+    torch.set_num_threads(a.threads)
+    torch.manual_seed(a.seed)
+    rng, choose = np.random.default_rng(a.seed), np.random.default_rng([a.seed, 1])  # data, the rest
+    device = device_of(a.device)
+    cuda = device.type == "cuda"
+
+    high, low = data.load_usenhance(a.data, "high", "train"), data.load_usenhance(a.data, "low", "train")
+    extra = data.load_hq(a.data, "train")
+    carts, hands = data.Crops(high, extra, rng), data.Crops(low, [], rng)
+    held_high, held_low = data.load_usenhance(a.data, "high", "held"), data.load_usenhance(a.data, "low", "held")
+    held = validation_set(held_high)
+    flat = lambda d: torch.from_numpy(np.stack([im for o in data.ORGANS for im in d[o]]).astype(np.float32) / 255)[:, None]
+    real = (flat(held_low), flat(held_high))
+
+    init = torch.load(a.init or work / "supervised-ema.pt", map_location="cpu", weights_only=False)
+    size_name = init["size"]
+    net = model.build(size_name)
+    net.load_state_dict(init["net"])
+    net = net.to(device, memory_format=torch.channels_last)
+    judges = Judges().to(device, memory_format=torch.channels_last)
+    og = torch.optim.Adam(net.parameters(), a.lr, betas=(0.5, 0.99))
+    od = torch.optim.Adam(judges.parameters(), 2 * a.lr, betas=(0.5, 0.99))
+    ema = Ema(net, 0.998)
+    tone = Tone()
+    step, spent = 0, 0.0
+    if a.resume and (work / "unpaired.pt").exists():
+        s = torch.load(work / "unpaired.pt", map_location=device, weights_only=False)
+        net.load_state_dict(s["net"])
+        judges.load_state_dict(s["judges"])
+        og.load_state_dict(s["og"])
+        od.load_state_dict(s["od"])
+        ema.state, step, spent = s["ema"], s["step"], s["spent"]
+        tone.real, tone.fake = s["tone"]
+        rng.bit_generator.state, choose.bit_generator.state = s["rng"], s["choose"]
+    run = torch.compile(net) if cuda else net
+
+    turn = [step]
+
+    def make():
+        """Unpaired crops of one organ at the same depths and zoom; then a degraded batch, in it at times a phantom."""
+        organ = data.ORGANS[turn[0] % len(data.ORGANS)]
+        turn[0] += 1
+        whole = rng.random() < 0.4
+        n, size = (max(1, a.batch * a.crop**2 // 256**2), 256) if whole else (a.batch, a.crop)
+        zoom = float(np.exp(rng.uniform(np.log(0.8), np.log(1.5)))) if not whole and rng.random() < 0.3 else 1.0
+        lows = [hands.zoomed(size, organ, zoom) for _ in range(n)]
+        highs = [carts.zoomed(size, organ, zoom, top=item[2]) for item in lows]
+        tensor = lambda items, k: torch.from_numpy(np.stack([v[k] for v in items]))
+        t, trows, *_ = carts.batch(max(1, a.batch - 1), 192)
+        y = degrade(t, trows, rng, fan=rng.random() < 0.15)
+        if rng.random() < 0.3:
+            sharp, wide = phantoms.random_pair(rng, 192)
+            t[0, 0] = torch.from_numpy(sharp)
+            y[:1] = torch.from_numpy(wide)[None, None] if rng.random() < 0.6 else degrade(t[:1], trows[:1], rng)
+        if rng.random() < 0.6:
+            black_out(rng, t[-1], y[-1])
+        return organ, tensor(lows, 0)[:, None], tensor(lows, 1), tensor(highs, 0)[:, None], y, t, trows
+
+    if not tone.real:
+        warm = data.Crops(high, [], np.random.default_rng(a.seed + 100))
+        for k in range(60):
+            for organ in data.ORGANS:
+                items = [warm.zoomed(a.crop, organ, 1.0) for _ in range(a.batch)]
+                x, rows = (torch.from_numpy(np.stack([v[i] for v in items])) for i in (0, 1))
+                tone.update(tone.real, x[:, None], rows, organ, max(0.02, 1 / (k + 1)))
+    state = rng.bit_generator.state
+    ahead = Ahead(make, rng)
+    start = time.time() - spent
+    last_save = last_check = time.time()
+    totals: dict[str, float] = {}
+    count = 0
+    while True:
+        spent = time.time() - start
+        progress = max(step / a.steps, spent / 60 / a.minutes)
+        done = progress >= 1
+        now = time.time()
+        if done or now - last_save > 120:
+            last_save = now
+            save(dict(net=net.state_dict(), judges=judges.state_dict(), og=og.state_dict(), od=od.state_dict(), ema=ema.state,
+                      step=step, spent=spent, tone=(tone.real, tone.fake), rng=state, choose=choose.bit_generator.state, size=size_name),
+                 work / "unpaired.pt")
+            save(dict(net=ema.state, step=step, size=size_name, stage="unpaired"), work / "unpaired-ema.pt")
+        if done or now - last_check > 400 or step == 200:
+            last_check = now
+            probe = model.build(size_name).to(device, memory_format=torch.channels_last)
+            probe.load_state_dict(ema.state)
+            i, s0, o, s1 = validate(probe, held, device)
+            with torch.no_grad():
+                out = torch.cat([probe(t.to(device)).cpu() for t in real[0].split(4)]).clamp(0, 1)
+            ratio = [v / w for v, w in zip(swd(out, real[1]), swd(*real))]
+            quarters = (out.reshape(-1, 4, 64, 256).mean((0, 2, 3)) / real[1].reshape(-1, 4, 64, 256).mean((0, 2, 3))).tolist()
+            text = lambda v: " ".join(f"{t:.2f}" for t in v)
+            print(f"{time.strftime('%H:%M:%S')} held step {step} psnr {i:.2f} -> {o:.2f} ssim {s0:.3f} -> {s1:.3f}"
+                  f" swd ratio {text(ratio)} brightness {text(quarters)}", file=log)
+            save(dict(net=ema.state, step=step, size=size_name, stage="unpaired"), work / f"unpaired-ema-{step}.pt")
+        if done:
+            break
+        rate = a.lr * min(1, (step + 1) / 200) * (0.02 + 0.98 * min(1, 2 * (1 - progress)))
+        for o, f in ((og, 1), (od, 2)):
+            for g in o.param_groups:
+                g["lr"] = rate * f
+
+        (organ, x, rows, h, y, t, trows), state = ahead.next()
+        n = len(x)
+        x, rows, h, y, t, trows = (v.to(device) for v in (x, rows, h, y, t, trows))
+
+        with torch.autocast(device.type, dtype=torch.bfloat16):
+            fake = run(x, rows)
+        fake = fake.float()
+        shift = (choose.random() < 0.5, choose.random() < 0.5, int(choose.integers(8)), int(choose.integers(8)))
+
+        # discriminators
+        with torch.autocast(device.type, dtype=torch.bfloat16):
+            scores = judges(torch.cat([h, fake.detach()]), torch.cat([rows, rows]), shift)
+        d_loss = sum(((s[:n].float() - 1) ** 2).mean() + (s[n:].float() ** 2).mean() for s in scores) / 6
+        od.zero_grad(set_to_none=True)
+        d_loss.backward()
+        od.step()
+
+        # generator
+        judges.requires_grad_(False)
+        with torch.autocast(device.type, dtype=torch.bfloat16):
+            scores = judges(fake, rows, shift)
+            good = torch.cat([h[:1, :, :192, :192], t[:1]]) if step % 2 else None  # the costly extras take turns
+            out = run(y, trows)
+            same = run(good, torch.cat([rows[:1, :192], trows[:1]])) if good is not None else None
+        judges.requires_grad_(True)
+        out = out.float()
+        parts = dict(adversarial=sum(((s.float() - 1) ** 2).mean() for s in scores) / 3)
+        g = torch.Generator().manual_seed(int(choose.integers(2**62)))
+        if step % 2 == 0:
+            pf, ph = pyramid(fake), pyramid(h)
+            parts["texture"] = 2 * sum(
+                sliced_wasserstein(patches(u, 256, g), patches(v, 256, g), 64, g) for u, v in zip(pf[:3], ph[:3])
+            )
+            parts["grid"] = 2 * grid_energy(fake)
+        parts["content"] = 1 - lncc(F.avg_pool2d(fake, 2), F.avg_pool2d(x, 2), eps=1e-4).mean()
+        parts["brightness"] = tone.loss(fake, rows, organ, h)
+        parts["black"] = black_energy(x, fake) + black_energy(y, out)
+        dim = (F.avg_pool2d(F.pad(x, (4, 4, 4, 4), mode="replicate"), 9, 1) < 2 / 255).float()
+        parts["dots"] = (F.relu(fake - x - 8 / 255) * dim).mean()
+        parts["replay"] = torch.sqrt((out - t) ** 2 + 1e-4).mean() + 0.1 * (1 - ssim(out, t).mean())
+        if same is not None:
+            parts["identity"] = 2 * torch.sqrt((same.float() - good) ** 2 + 1e-5).mean()
+        loss = sum(getattr(a, f"w_{k}") * v for k, v in parts.items())
+        og.zero_grad(set_to_none=True)
+        loss.backward()
+        norm = nn.utils.clip_grad_norm_(net.parameters(), 10.0)
+        if torch.isfinite(norm):
+            og.step()
+        ema.update(net, step + 1000)
+        step += 1
+        parts["judges"], parts["norm"] = d_loss.detach(), norm
+        for k, v in parts.items():
+            totals[k] = totals.get(k, 0.0) + float(v.detach())
+        count += 1
+        if step % 100 == 0:
+            text = " ".join(f"{k} {v / count:.4f}" for k, v in totals.items())
+            print(f"{time.strftime('%H:%M:%S')} step {step} {text}", file=log)
+            totals, count = {}, 0
+
+
+if __name__ == "__main__":
+    main()
