@@ -18,12 +18,8 @@ params! {
 /// The kernels of this operator.
 pub const SHADERS: &[&Shader] = &[&SHADER];
 
-static SHADER: Shader = Shader {
-    name: "concat",
-    source: include_str!("../../shaders/concat.wgsl"),
-    library: &[],
-    params: Params::FIELDS,
-};
+static SHADER: Shader =
+    Shader { name: "concat", source: include_str!("../../shaders/concat.wgsl"), library: &[], params: Params::FIELDS };
 
 impl Operator for Concat {
     fn channels(&self, inputs: &[usize]) -> Result<usize> {

@@ -164,7 +164,7 @@ impl Operator for ConvTranspose2d {
         Scale::new(self.stride[axis as usize], 1)
     }
 
-    fn reads(&self, axis: Axis, _: usize, wanted: Span, _: usize) -> Span {
+    fn reads(&self, axis: Axis, _: usize, wanted: Span, size: usize) -> Span {
         let at = axis as usize;
         let (stride, padding) = (self.stride[at] as i64, self.padding[at] as i64);
         let (extent, extra) = (self.extent(axis) as i64, self.output_padding[at] as i64);
@@ -173,16 +173,18 @@ impl Operator for ConvTranspose2d {
         let last = wanted.end - 1;
         // The pixels with i * stride in wanted + padding - extent ..= wanted + padding ...
         let read = Span::new(ceil(wanted.start + padding - extent), (last + padding).div_euclid(stride) + 1);
-        // ... and enough of them that the tile's output, of which `padding` is cut off, covers what is wanted.
+        // ... and enough of them that the tile's output, of which `padding` is cut off, covers what is wanted. Output
+        // padding may read nothing, but a tile must have pixels, and reach the border that they lie beyond.
         Span::new(
-            read.start.min(wanted.start.div_euclid(stride)),
+            read.start.min(wanted.start.div_euclid(stride)).min(size as i64 - 1),
             read.end.max(ceil(last + 2 * padding - extent - extra) + 1),
         )
     }
 
     fn pack(&self, params: &[Param]) -> Result<Vec<Vec<f32>>> {
         let mut params = params.iter();
-        let mut next = |what: &str| params.next().ok_or_else(|| Error::Weights(format!("transposed convolution: no {what}")));
+        let mut next =
+            |what: &str| params.next().ok_or_else(|| Error::Weights(format!("transposed convolution: no {what}")));
         let weight = next("weight")?;
         weight.expect(&[self.in_channels, self.out_channels / self.groups, self.kernel[0], self.kernel[1]])?;
         let bias = if self.bias { Some(next("bias")?) } else { None };

@@ -43,12 +43,8 @@ params! {
 /// The kernels of this operator.
 pub const SHADERS: &[&Shader] = &[&SHADER];
 
-static SHADER: Shader = Shader {
-    name: "crop",
-    source: include_str!("../../shaders/crop.wgsl"),
-    library: &[],
-    params: Params::FIELDS,
-};
+static SHADER: Shader =
+    Shader { name: "crop", source: include_str!("../../shaders/crop.wgsl"), library: &[], params: Params::FIELDS };
 
 impl Operator for Crop {
     fn channels(&self, inputs: &[usize]) -> Result<usize> {

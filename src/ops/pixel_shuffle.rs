@@ -77,7 +77,11 @@ impl Operator for PixelShuffle {
             constants: vec![("FACTOR", self.factor as f64)],
             params: params.bytes(),
             bindings: vec![Binding::Input(0), Binding::Output],
-            workgroups: [params.dst_width.div_ceil(WORKGROUP), params.dst_height.div_ceil(WORKGROUP), params.dst_groups],
+            workgroups: [
+                params.dst_width.div_ceil(WORKGROUP),
+                params.dst_height.div_ceil(WORKGROUP),
+                params.dst_groups,
+            ],
         })
     }
 }

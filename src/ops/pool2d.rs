@@ -43,12 +43,8 @@ params! {
 /// The kernels of this operator.
 pub const SHADERS: &[&Shader] = &[&SHADER];
 
-static SHADER: Shader = Shader {
-    name: "pool2d",
-    source: include_str!("../../shaders/pool2d.wgsl"),
-    library: &[],
-    params: Params::FIELDS,
-};
+static SHADER: Shader =
+    Shader { name: "pool2d", source: include_str!("../../shaders/pool2d.wgsl"), library: &[], params: Params::FIELDS };
 
 impl Operator for Pool2d {
     fn channels(&self, inputs: &[usize]) -> Result<usize> {
@@ -75,7 +71,10 @@ impl Operator for Pool2d {
             .and_then(|padded| padded.checked_sub(self.kernel[at]))
             .map(|rest| rest / self.stride[at] + 1)
             .ok_or_else(|| {
-                Error::shape(format!("pooling: a window of {} pixels exceeds the padded image of {}", self.kernel[at], inputs[0]))
+                Error::shape(format!(
+                    "pooling: a window of {} pixels exceeds the padded image of {}",
+                    self.kernel[at], inputs[0]
+                ))
             })
     }
 

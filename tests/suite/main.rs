@@ -7,6 +7,7 @@ mod extents;
 mod harness;
 mod house;
 mod models;
+mod operator_tiling;
 mod operators;
 mod tiling;
 #[path = "../ops/ops.rs"]

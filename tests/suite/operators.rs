@@ -17,11 +17,11 @@ const TOLERANCE: f32 = 1e-5;
 const TOLERANCE_F16: f32 = 4e-3;
 
 /// A case as a graph of one operator, its inputs, and PyTorch's result.
-struct Check {
-    graph: Arc<Graph>,
-    inputs: Vec<HostTensor>,
-    places: Vec<Place>,
-    expected: HostTensor,
+pub struct Check {
+    pub graph: Arc<Graph>,
+    pub inputs: Vec<HostTensor>,
+    pub places: Vec<Place>,
+    pub expected: HostTensor,
 }
 
 fn check(case: &Case, golden: &Golden, build: fn(&Case) -> sonolume::ops::Op) -> Check {
@@ -41,7 +41,7 @@ fn check(case: &Case, golden: &Golden, build: fn(&Case) -> sonolume::ops::Op) ->
 }
 
 /// Runs `test` on every case of every operator; `SONOLUME_CASE` picks those whose name contains it.
-fn every_case(test: impl Fn(&Case, Check)) {
+pub fn every_case(test: impl Fn(&Case, Check)) {
     let filter = std::env::var("SONOLUME_CASE").unwrap_or_default();
     let mut count = 0;
     for (stem, table, build) in TABLES {

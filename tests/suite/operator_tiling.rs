@@ -1,0 +1,115 @@
+//! Tiles of every operator: what `reads`, `alignment` and `scale` declare is enough for the same bits as in the whole.
+
+use std::sync::Arc;
+
+use sonolume::cpu::CpuRunner;
+use sonolume::gpu::{GpuRunner, Guard, Precision};
+use sonolume::graph::Plan;
+use sonolume::ops::{Axis, Place, Span};
+use sonolume::{HostTensor, Shape};
+
+use crate::harness::{Case, context};
+use crate::operators::{Check, every_case};
+
+fn size(tensor: &HostTensor, axis: Axis) -> usize {
+    [tensor.shape().height, tensor.shape().width][axis as usize]
+}
+
+/// The part of every input that a tile for the output pixels in `wanted` takes.
+fn regions(case: &Case, check: &Check, axis: Axis, wanted: Span) -> Vec<Span> {
+    let op = &check.graph.nodes()[0].op;
+    let sizes: Vec<usize> = check.inputs.iter().map(|input| size(input, axis)).collect();
+    let mut spans = check.graph.reads(axis, &[wanted], &sizes).unwrap_or_else(|error| panic!("{case}: {error}"));
+    if op.stem() == "crop" && spans.len() == 2 {
+        // In a graph both inputs come from the same tile: the one to crop covers what the other stands for.
+        let scale = case.pair("scale")[axis as usize] as i64;
+        spans[0] = Span::new(spans[1].start * scale, spans[1].end * scale);
+        return spans;
+    }
+    spans[0] = spans[0].align(check.graph.alignment(axis)).clip(sizes[0]);
+    for index in 1..spans.len() {
+        // An input of the output's size is tiled as the output.
+        if sizes[index] == size(&check.expected, axis) {
+            let start = op.scale(axis).apply(spans[0].start as usize).unwrap();
+            // A residual's size is checked against the output's; others are as large as the first, or pooled.
+            let first = spans[0].len() as usize;
+            let all: Vec<usize> = sizes.iter().map(|&size| if size == 1 { 1 } else { first }).collect();
+            let count = op.size(axis, &all).or_else(|_| op.size(axis, &[first])).unwrap();
+            spans[index] = Span::new(start as i64, (start + count) as i64);
+        }
+    }
+    spans
+}
+
+/// Windows of a line of `size` pixels: uneven parts, and one pixel alone.
+fn windows(size: usize) -> Vec<Span> {
+    let mut cuts = vec![0, size / 3, size / 2 + 1, size - 1, size];
+    cuts.retain(|&cut| cut <= size);
+    cuts.sort_unstable();
+    cuts.dedup();
+    cuts.windows(2).map(|pair| Span::new(pair[0] as i64, pair[1] as i64)).collect()
+}
+
+fn cut(tensor: &HostTensor, rows: Span, columns: Span) -> HostTensor {
+    let shape = tensor.shape();
+    let mut data = Vec::new();
+    for plane in tensor.data().chunks_exact(shape.height * shape.width) {
+        for row in plane.chunks_exact(shape.width).take(rows.end as usize).skip(rows.start as usize) {
+            data.extend_from_slice(&row[columns.start as usize..columns.end as usize]);
+        }
+    }
+    HostTensor::new(Shape::new(shape.channels, rows.len() as usize, columns.len() as usize), data).unwrap()
+}
+
+fn tiles_agree(case: &Case, check: &Check, run: impl Fn(&Plan, &[HostTensor]) -> HostTensor) {
+    if check.graph.is_global() {
+        return;
+    }
+    let whole = run(&check.graph.plan(&check.places).unwrap(), &check.inputs);
+    for rows in windows(whole.shape().height) {
+        for columns in windows(whole.shape().width) {
+            let vertical = regions(case, check, Axis::Vertical, rows);
+            let horizontal = regions(case, check, Axis::Horizontal, columns);
+            let tiles: Vec<HostTensor> =
+                (0..check.inputs.len()).map(|i| cut(&check.inputs[i], vertical[i], horizontal[i])).collect();
+            let places: Vec<Place> = (0..tiles.len())
+                .map(|i| Place {
+                    shape: tiles[i].shape(),
+                    origin: [vertical[i].start as usize, horizontal[i].start as usize],
+                    full: check.places[i].full,
+                })
+                .collect();
+            let what = format!("{case}: rows {rows:?} columns {columns:?} from {places:?}");
+            let plan = check.graph.plan(&places).unwrap_or_else(|error| panic!("{what}: {error}"));
+            let place = plan.output().1;
+            let local = |span: Span, axis: usize| {
+                let origin = place.origin[axis] as i64;
+                let end = [place.shape.height, place.shape.width][axis] as i64;
+                assert!(span.start >= origin && span.end <= origin + end, "{what}: the tile is {place:?}");
+                Span::new(span.start - origin, span.end - origin)
+            };
+            let tile = cut(&run(&plan, &tiles), local(rows, 0), local(columns, 1));
+            let expected = cut(&whole, rows, columns);
+            let different = tile.data().iter().zip(expected.data()).filter(|(a, b)| a.to_bits() != b.to_bits()).count();
+            assert_eq!(different, 0, "{what}: {different} values differ");
+        }
+    }
+}
+
+#[test]
+fn tiles_of_every_operator_agree_on_the_cpu() {
+    every_case(|case, check| {
+        let runner = CpuRunner::new(check.graph.clone()).unwrap();
+        tiles_agree(case, &check, |plan, inputs| runner.run(plan, inputs).unwrap().remove(0));
+    });
+}
+
+#[test]
+fn tiles_of_every_operator_agree_on_the_gpu() {
+    every_case(|case, check| {
+        let graph = Arc::clone(&check.graph);
+        let guard = Guard { bytes: 4096 };
+        let runner = pollster::block_on(GpuRunner::with_guard(context(), graph, Precision::F32, guard)).unwrap();
+        tiles_agree(case, &check, |plan, inputs| pollster::block_on(runner.run(plan, inputs)).unwrap().remove(0));
+    });
+}
