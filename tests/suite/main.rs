@@ -1,8 +1,11 @@
 //! All integration tests, in one binary so that they link once. Each module is one claim of the crate.
 
 mod contract;
+mod extents;
 mod harness;
 mod house;
+mod models;
 mod operators;
+mod tiling;
 #[path = "../ops/ops.rs"]
 mod ops;
