@@ -65,11 +65,11 @@ impl Config {
         x = block(&mut b, "Conv1.conv", x)?;
         let mut skips = Vec::new();
         for level in 2..=self.levels {
-            skips.push(x);
+            skips.push((level, x));
             x = b.pool(x, 2, PoolKind::Max)?;
             x = block(&mut b, &format!("Conv{level}.conv"), x)?;
         }
-        for (level, mut skip) in (2..=self.levels).zip(skips).rev() {
+        for (level, mut skip) in skips.into_iter().rev() {
             x = b.upsample(x, 2, Interpolation::Nearest)?;
             x = layer(&mut b, &format!("Up{level}.up"), 1, x)?;
             x = b.activation(x, Function::Relu)?;
