@@ -18,11 +18,11 @@ use crate::harness::{Case, Golden, assert_close, context};
 fn run(graph: &Arc<Graph>, place: Place, input: &HostTensor) -> [HostTensor; 2] {
     let plan = graph.plan(&[place]).unwrap();
     let inputs = std::slice::from_ref(input);
-    let cpu = CpuRunner::new(graph.clone()).unwrap().run(&plan, inputs).unwrap();
+    let cpu = CpuRunner::new(graph.clone()).unwrap().run(&plan, inputs).unwrap().remove(0);
     let gpu = pollster::block_on(async {
         let guard = Guard { bytes: 4096 };
         let runner = GpuRunner::with_guard(context(), graph.clone(), Precision::F32, guard).await?;
-        let result = runner.run(&plan, inputs).await?;
+        let result = runner.run(&plan, inputs).await?.remove(0);
         runner.check_guards(&plan).await?;
         Ok::<_, sonolume::Error>(result)
     });

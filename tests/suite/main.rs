@@ -1,5 +1,7 @@
 //! All integration tests, in one binary so that they link once. Each module is one claim of the crate.
 
+#[cfg(feature = "cli")]
+mod cli;
 mod contract;
 mod extents;
 mod harness;
