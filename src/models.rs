@@ -14,7 +14,7 @@ pub mod builder;
 /// Calls `$callback!` with the modules of all architectures, in the order in which they are tried.
 macro_rules! for_each_architecture {
     ($callback:ident) => {
-        $callback! { sonolume, mimicknet }
+        $callback! { sonolume, mimicknet, nafnet, swinir, restormer, attention_unet, swin_v2_unet }
     };
 }
 

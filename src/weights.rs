@@ -143,11 +143,15 @@ impl<'a> Weights<'a> {
     /// Takes the tensor `name`, whatever its shape.
     ///
     /// # Errors
-    /// [`Error::Weights`] if there is none, it is not of floats, or it holds NaN or infinity.
+    /// [`Error::Weights`] if there is none, it is empty or not of floats, or it holds NaN or infinity.
     pub fn take_any(&mut self, name: &str) -> Result<Arc<Param>> {
         let entry = self.tensors.get(name).ok_or_else(|| Error::Weights(format!("tensor `{name}` is missing")))?;
         let data = decode(&self.source.bytes()[entry.range.clone()], entry.dtype)
             .ok_or_else(|| Error::Weights(format!("tensor `{name}` is of {:?}; F32, F16, BF16 and F64 are read", entry.dtype)))?;
+        // Its other sizes could then be anything, and products of them overflow.
+        if data.is_empty() {
+            return Err(Error::Weights(format!("tensor `{name}` is empty: its shape is {:?}", entry.shape)));
+        }
         if let Some(index) = data.iter().position(|value| !value.is_finite()) {
             return Err(Error::Weights(format!(
                 "tensor `{name}` holds {} at element {index}: the file is damaged, or its training diverged",

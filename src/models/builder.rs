@@ -13,6 +13,7 @@ use crate::ops::linear::Linear;
 use crate::ops::moments::Moments;
 use crate::ops::normalize::Normalize;
 use crate::ops::scale_shift::ScaleShift;
+use crate::ops::window_attention::WindowAttention;
 use crate::ops::{Border, Param};
 use crate::weights::Weights;
 
@@ -107,7 +108,7 @@ impl<'a, 'w> Builder<'a, 'w> {
         };
         let in_channels = self.graph.channels(x);
         if group_in.checked_mul(window.groups) != Some(in_channels) || kernel_height * kernel_width == 0 {
-            return Err(unexpected(&params[0], &format!("[out, {}, height, width]", in_channels / window.groups)));
+            return Err(unexpected(&params[0], &format!("[out, {}, height, width]", in_channels / window.groups.max(1))));
         }
         let kernel = [kernel_height, kernel_width];
         let padding = kernel.map(|size| [window.padding.unwrap_or(window.dilation * (size - 1) / 2); 2]);
@@ -125,6 +126,15 @@ impl<'a, 'w> Builder<'a, 'w> {
             return self.graph.push(linear, &[x], params);
         }
         self.graph.push(conv, &[x], params)
+    }
+
+    /// Depthwise convolution: one kernel for each channel, the size kept, padded with zeros.
+    ///
+    /// # Errors
+    /// As [`Builder::conv`].
+    pub fn depthwise(&mut self, name: &str, x: Value) -> Result<Value> {
+        let groups = self.graph.channels(x);
+        self.conv(name, x, Window { groups, ..Window::default() })
     }
 
     /// Transposed convolution with `name.weight` `[in, out, kh, kw]`.
@@ -177,6 +187,32 @@ impl<'a, 'w> Builder<'a, 'w> {
         }
     }
 
+    /// Every channel times its own number, `name`: a tensor of any shape with one number for each channel.
+    ///
+    /// # Errors
+    /// [`Error::Weights`] if it is missing or does not fit `x`.
+    pub fn channel_scale(&mut self, name: &str, x: Value) -> Result<Value> {
+        let scale = self.weights.take_any(name)?;
+        let channels = self.graph.channels(x);
+        if scale.data.len() != channels {
+            return Err(unexpected(&scale, &format!("[1, {channels}, 1, 1]")));
+        }
+        self.scale_shift(name, x, scale.data.clone(), vec![0.0; channels])
+    }
+
+    /// `scale * x + shift` with one number of each for every channel; `name` is for messages.
+    ///
+    /// # Errors
+    /// [`Error::Weights`] if they do not fit `x`.
+    pub fn scale_shift(&mut self, name: &str, x: Value, scale: Vec<f32>, shift: Vec<f32>) -> Result<Value> {
+        let channels = self.graph.channels(x);
+        let params = vec![
+            Arc::new(Param::new(format!("{name} (scale)"), vec![channels], scale)?),
+            Arc::new(Param::new(format!("{name} (shift)"), vec![channels], shift)?),
+        ];
+        self.graph.push(ScaleShift { channels, activation: Function::Identity }, &[x], params)
+    }
+
     /// PReLU with the slopes `name`.
     ///
     /// # Errors
@@ -198,6 +234,24 @@ impl<'a, 'w> Builder<'a, 'w> {
         let (params, bias) = self.weight_and_bias(name)?;
         let norm = LayerNorm { channels: self.graph.channels(x), eps, center: true, weight: true, bias };
         self.graph.push(norm, &[x], params)
+    }
+
+    /// Swin's window self-attention over queries, keys and values that `qkv` holds, with the bias table `name`,
+    /// `[(2 * window - 1)^2, heads]`.
+    ///
+    /// # Errors
+    /// [`Error::Weights`] if the table is missing, or its heads do not divide the channels.
+    pub fn window_attention(&mut self, name: &str, qkv: Value, shifted: bool) -> Result<Value> {
+        let table = self.weights.take_any(name)?;
+        let channels = self.graph.channels(qkv) / 3;
+        let (window, heads) = bias_window(&table.shape).ok_or_else(|| unexpected(&table, "[(2 * window - 1)^2, heads]"))?;
+        if !channels.is_multiple_of(heads) {
+            return Err(Error::Weights(format!("tensor `{name}`: {channels} channels do not divide into {heads} heads")));
+        }
+        let shift = [if shifted { window / 2 } else { 0 }; 2];
+        let attention =
+            WindowAttention { heads, head_channels: channels / heads, window: [window; 2], shift, cosine: false };
+        self.graph.push(attention, &[qkv], vec![table])
     }
 
     /// Group norm; as many groups as channels is instance norm. Affine if there is `name.weight`.
@@ -249,12 +303,15 @@ impl<'a, 'w> Builder<'a, 'w> {
             .map(|(&weight, &variance)| f64::from(weight) / (f64::from(variance) + f64::from(eps)).sqrt())
             .collect();
         let shift = bias.iter().zip(&mean.data).zip(&scale).map(|((&b, &m), s)| (f64::from(b) - f64::from(m) * s) as f32);
-        let params = vec![
-            Arc::new(Param::new(format!("{name} (scale)"), vec![channels], scale.iter().map(|&s| s as f32).collect())?),
-            Arc::new(Param::new(format!("{name} (shift)"), vec![channels], shift.collect())?),
-        ];
-        self.graph.push(ScaleShift { channels, activation: Function::Identity }, &[x], params)
+        self.scale_shift(name, x, scale.iter().map(|&s| s as f32).collect(), shift.collect())
     }
+}
+
+/// Side of the window and number of heads that a relative position bias table of `shape` is made for.
+pub fn bias_window(shape: &[usize]) -> Option<(usize, usize)> {
+    let &[positions, heads] = shape else { return None };
+    let side = positions.isqrt();
+    (heads > 0 && side % 2 == 1 && side * side == positions).then_some((side.div_ceil(2), heads))
 }
 
 fn unexpected(param: &Param, expected: &str) -> Error {

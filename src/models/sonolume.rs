@@ -5,7 +5,7 @@
 //! its training are in `weights/recipe/model.py`.
 
 use super::ValueRange;
-use super::builder::{Builder, Window};
+use super::builder::{Builder, Window, bias_window};
 use crate::error::{Error, Result};
 use crate::graph::{Graph, Value};
 use crate::ops::Border;
@@ -63,10 +63,8 @@ impl Config {
         }
         let blocks = (0..levels).map(|l| weights.count(|i| format!("encoder.{l}.{i}.conv1.weight"))).collect();
         let pairs = weights.count(|pair| format!("middle.{}.qkv.weight", 2 * pair + 1));
-        let table = weights.shape("middle.1.relative_position_bias_table")?;
-        let [positions, heads] = table[..] else { return None };
-        let window = positions.isqrt().div_ceil(2);
-        (levels > 0 && pairs > 0 && (2 * window - 1).pow(2) == positions && weights.has("head.mix.weight"))
+        let (window, heads) = bias_window(weights.shape("middle.1.relative_position_bias_table")?)?;
+        (levels > 0 && pairs > 0 && weights.has("head.mix.weight"))
             .then_some(Self { channels, blocks, pairs, heads, window })
     }
 
