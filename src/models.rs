@@ -14,7 +14,9 @@ pub mod builder;
 /// Calls `$callback!` with the modules of all architectures, in the order in which they are tried.
 macro_rules! for_each_architecture {
     ($callback:ident) => {
-        $callback! { sonolume, mimicknet }
+        $callback! {
+            sonolume, mimicknet, resnet_generator, unet_generator, usenhance_side, usenhance_shuffle, rrdbnet, compact, dncnn,
+        }
     };
 }
 
