@@ -7,17 +7,20 @@
 use std::sync::{Arc, Mutex};
 
 use crate::error::{Error, Result};
-use crate::graph::{Graph, Plan, Step};
-use crate::ops::{Op, for_each_operator};
+use crate::graph::plan::size_on;
+use crate::graph::{Graph, Node, Plan};
+use crate::ops::{Axis, Io, Op, Place, for_each_operator};
 use crate::tensor::{HostTensor, LANES, Shape};
+
+mod matrix;
 
 macro_rules! define_reference {
     ($($variant:ident => $stem:ident),* $(,)?) => {
         $(mod $stem;)*
 
-        fn run_step(op: &Op, step: &Step, weights: &[Vec<f32>], inputs: &[&[f32]], output: &mut [f32]) {
+        fn run_operator(op: &Op, io: &Io, weights: &[Vec<f32>], inputs: &[&[f32]], output: &mut [f32]) {
             match op {
-                $(Op::$variant(op) => $stem::run(op, &step.io, weights, inputs, output),)*
+                $(Op::$variant(op) => $stem::run(op, io, weights, inputs, output),)*
             }
         }
     };
@@ -44,11 +47,11 @@ impl CpuRunner {
         Ok(Self { graph, weights, arena: Mutex::default() })
     }
 
-    /// Runs `plan`, a plan of this runner's graph, on `inputs`.
+    /// Runs `plan`, a plan of this runner's graph, on `inputs`; answers its results.
     ///
     /// # Errors
     /// [`Error::Shape`] if an input has not the planned size.
-    pub fn run(&self, plan: &Plan, inputs: &[HostTensor]) -> Result<HostTensor> {
+    pub fn run(&self, plan: &Plan, inputs: &[HostTensor]) -> Result<Vec<HostTensor>> {
         let mut slots = self.arena.lock().map(|mut arena| std::mem::take(&mut *arena)).unwrap_or_default();
         slots.resize_with(slots.len().max(plan.slots.len()), Vec::new);
         for (slot, &elements) in slots.iter_mut().zip(&plan.slots) {
@@ -72,16 +75,40 @@ impl CpuRunner {
                 .zip(&step.io.inputs)
                 .map(|(&slot, place)| &slots[slot][..stored(place.shape)])
                 .collect();
-            run_step(&node.op, step, &self.weights[step.node], &inputs, &mut output[..stored(step.io.output.shape)]);
+            run_operator(&node.op, &step.io, &self.weights[step.node], &inputs, &mut output[..stored(step.io.output.shape)]);
             slots[step.output] = output;
         }
-        let (slot, place) = plan.output;
-        let result = unpack(&slots[slot], place.shape)?;
+        let results = plan.outputs.iter().map(|(slot, place)| unpack(&slots[*slot], place.shape)).collect();
         if let Ok(mut arena) = self.arena.lock() {
             *arena = slots;
         }
-        Ok(result)
+        results
     }
+}
+
+/// Runs one operator on whole tensors: how global operators are computed between segments.
+///
+/// # Errors
+/// [`Error::Shape`] and [`Error::Weights`] if inputs or weights do not fit the operator.
+pub fn run_node(node: &Node, inputs: &[&HostTensor]) -> Result<HostTensor> {
+    let sizes = |axis| inputs.iter().map(|tensor| size_on(tensor.shape(), axis)).collect::<Vec<_>>();
+    let channels: Vec<usize> = inputs.iter().map(|tensor| tensor.shape().channels).collect();
+    let shape = Shape::new(
+        node.op.channels(&channels)?,
+        node.op.size(Axis::Vertical, &sizes(Axis::Vertical))?,
+        node.op.size(Axis::Horizontal, &sizes(Axis::Horizontal))?,
+    );
+    let io = Io { inputs: inputs.iter().map(|tensor| Place::whole(tensor.shape())).collect(), output: Place::whole(shape) };
+    let mut packed = Vec::with_capacity(inputs.len());
+    for tensor in inputs {
+        let mut values = vec![0.0; tensor.shape().stored_elements()?];
+        pack(tensor, &mut values);
+        packed.push(values);
+    }
+    let inputs: Vec<&[f32]> = packed.iter().map(Vec::as_slice).collect();
+    let mut output = vec![0.0; shape.stored_elements()?];
+    run_operator(&node.op, &io, &node.pack()?, &inputs, &mut output);
+    unpack(&output, shape)
 }
 
 /// Stored elements of a shape that a plan already checked.

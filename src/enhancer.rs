@@ -2,11 +2,12 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use web_time::Instant;
 
 use crate::error::{Error, Result};
-use crate::gpu::{DeviceInfo, Precision};
+use crate::gpu::{DeviceInfo, Precision, Surface, Transfer};
 use crate::image::Frame;
 use crate::models::{DEFAULT_MODEL, Model, ValueRange};
 use crate::tensor::HostTensor;
@@ -304,8 +305,35 @@ impl Enhancer {
     /// As `run`.
     pub async fn run_async(&self, input: &HostTensor) -> Result<HostTensor> {
         let inner = &*self.inner;
-        let outcome = run::run(&inner.engine, input, inner.tile, inner.memory_limit_bytes, &mut Job::new()).await?;
-        finite(outcome.output, &inner.model.name)
+        let (output, _) =
+            run::run_host(&inner.engine, input, inner.tile, inner.memory_limit_bytes, &mut Job::new()).await?;
+        finite(output, &inner.model.name)
+    }
+
+    /// Enhances an image that is on the device and leaves the result there, in the order of the queue: no round trip
+    /// through host memory and no wait. The enhancer must have been built with [`Device::Shared`].
+    ///
+    /// Values are 0 to 1 whatever the generator's own range; the result is clamped, blended by the strength, and not
+    /// checked for NaN.
+    ///
+    /// # Errors
+    /// [`Error::Options`] if the surfaces do not suit, and as [`Enhancer::enhance`].
+    pub async fn enhance_on_device(&self, input: Surface<'_>, output: Surface<'_>, mut job: Job<'_>) -> Result<Report> {
+        let started = Instant::now();
+        let inner = &*self.inner;
+        let strength = job.strength.unwrap_or(inner.strength);
+        check_strength(strength)?;
+        let channels = inner.model.in_channels();
+        if channels != inner.model.out_channels() || ![1, 3].contains(&channels) {
+            return Err(Error::Options("images on the device need a generator from 1 to 1 or from 3 to 3 channels".into()));
+        }
+        let black_white = if inner.model.range == ValueRange::Signed { [-1.0, 1.0] } else { [0.0, 1.0] };
+        let factor = inner.model.graph.scale()?[0].up;
+        let transfer = Transfer { input, output, factor, channels, black_white, strength };
+        transfer.check()?;
+        let outcome =
+            run::run_device(&inner.engine, &transfer, inner.tile, inner.memory_limit_bytes, &mut job).await?;
+        Ok(inner.report(strength, [input.size(), output.size()], &outcome, started.elapsed(), started))
     }
 }
 
@@ -329,22 +357,36 @@ impl Inner {
             input.data_mut().iter_mut().for_each(|value| *value = 2.0 * *value - 1.0);
         }
         let generator = Instant::now();
-        let mut outcome = run::run(&self.engine, &input, self.tile, self.memory_limit_bytes, &mut job).await?;
+        let (output, outcome) =
+            run::run_host(&self.engine, &input, self.tile, self.memory_limit_bytes, &mut job).await?;
         let generator_time = generator.elapsed();
-        let mut output = finite(std::mem::replace(&mut outcome.output, input), &self.model.name)?;
+        let mut output = finite(output, &self.model.name)?;
         if self.model.range == ValueRange::Signed {
             output.data_mut().iter_mut().for_each(|value| *value = 0.5 * (*value + 1.0));
         }
         let enhanced =
             if channels == [1, 1] { frame.with_luma(&output, strength)? } else { frame.with_rgb(&output, strength)? };
-        let report = Report {
+        let sizes = [[frame.height(), frame.width()], [enhanced.height(), enhanced.width()]];
+        let report = self.report(strength, sizes, &outcome, generator_time, started);
+        Ok(Enhanced { frame: enhanced, report })
+    }
+
+    fn report(
+        &self,
+        strength: f32,
+        [input_size, output_size]: [[usize; 2]; 2],
+        outcome: &run::Outcome,
+        generator_time: Duration,
+        started: Instant,
+    ) -> Report {
+        Report {
             device: self.engine.info(),
             precision: self.engine.precision(),
             model: self.model.name.clone(),
             architecture: self.model.architecture.clone(),
             model_sha256: self.model.sha256.clone(),
-            input_size: [frame.height(), frame.width()],
-            output_size: [enhanced.height(), enhanced.width()],
+            input_size,
+            output_size,
             strength,
             tiles: outcome.tiles,
             tile_size: outcome.tile_size,
@@ -352,8 +394,7 @@ impl Inner {
             flops: outcome.flops,
             generator_time,
             total_time: started.elapsed(),
-        };
-        Ok(Enhanced { frame: enhanced, report })
+        }
     }
 }
 

@@ -13,13 +13,15 @@ mod buffer;
 pub mod device;
 mod pipeline;
 mod submit;
+mod transfer;
 
 pub use buffer::Guard;
 pub use device::{Context, DeviceInfo, DeviceKind};
 pub use pipeline::{Precision, source};
+pub use transfer::{Core, SHADERS, Surface, Transfer};
 
 use buffer::Arena;
-use pipeline::Pipeline;
+use submit::Launch;
 
 /// Slots are shared by at most this many prepared sizes: interior, edge and corner tiles.
 const PREPARED_SIZES: usize = 16;
@@ -48,12 +50,6 @@ struct Prepared {
     params: wgpu::Buffer,
     /// Where in the image the parameters are for.
     places: Vec<Place>,
-}
-
-struct Launch {
-    pipeline: Arc<Pipeline>,
-    group: wgpu::BindGroup,
-    workgroups: [u32; 3],
 }
 
 impl GpuRunner {
@@ -114,7 +110,7 @@ impl GpuRunner {
     /// # Errors
     /// [`Error::Shape`] if an input has not the planned size, [`Error::OutOfMemory`], [`Error::DeviceLost`] and
     /// [`Error::Device`] as the device reports them.
-    pub async fn run(&self, plan: &Plan, inputs: &[HostTensor]) -> Result<HostTensor> {
+    pub async fn run(&self, plan: &Plan, inputs: &[HostTensor]) -> Result<Vec<HostTensor>> {
         for (input, (_, place)) in inputs.iter().zip(&plan.inputs) {
             if input.shape() != place.shape {
                 return Err(Error::shape(format!("an input is {}, planned for {}", input.shape(), place.shape)));
@@ -126,8 +122,11 @@ impl GpuRunner {
         let scopes = self.context.push_scopes();
         let submitted = self.submit(plan, inputs);
         scopes.pop(bytes).await?;
-        let staging = submitted?;
-        submit::read(&self.context, &staging, self.precision, plan.output.1.shape).await
+        let mut results = Vec::with_capacity(plan.outputs.len());
+        for (staging, (_, place)) in submitted?.iter().zip(&plan.outputs) {
+            results.push(submit::read(&self.context, staging, self.precision, place.shape).await?);
+        }
+        Ok(results)
     }
 
     /// After a run: fails if a kernel wrote to the zones around the activations.
@@ -146,8 +145,8 @@ impl GpuRunner {
         Ok(())
     }
 
-    /// Records and submits one run; answers the buffer that will hold the result.
-    fn submit(&self, plan: &Plan, inputs: &[HostTensor]) -> Result<wgpu::Buffer> {
+    /// Records and submits one run; answers the buffers that will hold the results.
+    fn submit(&self, plan: &Plan, inputs: &[HostTensor]) -> Result<Vec<wgpu::Buffer>> {
         let mut state = self.state.lock().map_err(|_| Error::Device("an earlier run panicked".into()))?;
         let State { arena, prepared } = &mut *state;
         if arena.fit(&self.context, plan, self.precision) {
@@ -159,6 +158,39 @@ impl GpuRunner {
             arena.upload(&self.context, *slot, place.shape, input, self.precision);
         }
         Ok(submit::submit(&self.context, &prepared.launches, arena, plan, self.precision))
+    }
+
+    /// Runs `plan`, one tile, on an image that is on the device, and writes its core to another; waits for nothing.
+    ///
+    /// # Errors
+    /// As [`GpuRunner::run`]; [`Error::Options`] if the surfaces do not suit.
+    pub async fn transfer(&self, plan: &Plan, transfer: &Transfer<'_>, core: Core) -> Result<()> {
+        transfer.check()?;
+        self.context.check_lost()?;
+        self.context.check_binding(plan.largest_slot() as u64 * self.precision.bytes())?;
+        let bytes = self.activation_bytes(plan);
+        let scopes = self.context.push_scopes();
+        let submitted = self.submit_transfer(plan, transfer, core);
+        scopes.pop(bytes).await?;
+        submitted
+    }
+
+    fn submit_transfer(&self, plan: &Plan, transfer: &Transfer<'_>, core: Core) -> Result<()> {
+        let mut state = self.state.lock().map_err(|_| Error::Device("an earlier run panicked".into()))?;
+        let State { arena, prepared } = &mut *state;
+        if arena.fit(&self.context, plan, self.precision) {
+            prepared.clear();
+        }
+        let prepared = self.prepared(prepared, arena, plan)?;
+        let (slot, place) = plan.inputs[0];
+        let slot = arena.binding(slot, place.shape, self.precision);
+        let import = transfer::import(&self.context, self.precision, transfer, place, slot)?;
+        let (slot, place) = plan.output();
+        let slot = arena.binding(slot, place.shape, self.precision);
+        let export = transfer::export(&self.context, self.precision, transfer, core, place.shape.width, slot)?;
+        let launches = [&import].into_iter().chain(&prepared.launches).chain([&export]);
+        self.context.queue().submit([submit::record(&self.context, launches).finish()]);
+        Ok(())
     }
 
     /// The launches for `plan`'s sizes, made at first use, with the parameters of `plan`'s place in the image.

@@ -12,6 +12,7 @@ mod build;
 mod fuse;
 pub mod plan;
 pub mod reach;
+pub mod segment;
 
 pub use plan::{Plan, Step};
 
@@ -57,7 +58,7 @@ pub struct Graph {
     nodes: Vec<Node>,
     values: Vec<Info>,
     inputs: Vec<Value>,
-    output: Option<Value>,
+    outputs: Vec<Value>,
 }
 
 impl Graph {
@@ -68,7 +69,12 @@ impl Graph {
 
     /// Adds an input of `channels` channels.
     pub fn input(&mut self, channels: usize) -> Value {
-        let value = self.add_value(Info { channels, scale: [Scale::ONE; 2] });
+        self.scaled_input(channels, [Scale::ONE; 2])
+    }
+
+    /// Adds an input with `scale` pixels, vertical and horizontal, for each pixel of the image.
+    pub fn scaled_input(&mut self, channels: usize, scale: [Scale; 2]) -> Value {
+        let value = self.add_value(Info { channels, scale });
         self.inputs.push(value);
         value
     }
@@ -90,7 +96,12 @@ impl Graph {
 
     /// Declares `value` the result.
     pub fn set_output(&mut self, value: Value) {
-        self.output = Some(value);
+        self.outputs = vec![value];
+    }
+
+    /// Declares `value` one more result.
+    pub fn add_output(&mut self, value: Value) {
+        self.outputs.push(value);
     }
 
     /// Channels of `value`.
@@ -113,12 +124,17 @@ impl Graph {
         &self.inputs
     }
 
-    /// The result.
+    /// The results; a generator has one.
+    pub fn outputs(&self) -> &[Value] {
+        &self.outputs
+    }
+
+    /// The first result.
     ///
     /// # Errors
     /// [`Error::Shape`] if none was declared.
     pub fn output(&self) -> Result<Value> {
-        self.output.ok_or_else(|| Error::shape("the graph has no output"))
+        self.outputs.first().copied().ok_or_else(|| Error::shape("the graph has no output"))
     }
 
     /// Output pixels for each input pixel, vertical and horizontal.
@@ -162,7 +178,7 @@ impl Graph {
             let inputs: Vec<Value> = node.inputs.iter().map(|value| renamed[value.0]).collect();
             renamed[node.output.0] = self.push(node.op, &inputs, node.params)?;
         }
-        self.output = Some(renamed[last.0]);
+        self.set_output(renamed[last.0]);
         Ok(self)
     }
 

@@ -22,7 +22,18 @@ macro_rules! for_each_operator {
     ($callback:ident) => {
         $callback! {
             Activation => activation,
+            Concat => concat,
             Conv2d => conv2d,
+            ConvTranspose2d => conv_transpose2d,
+            Crop => crop,
+            GlobalPool => global_pool,
+            Linear => linear,
+            Pad => pad,
+            PixelShuffle => pixel_shuffle,
+            PixelUnshuffle => pixel_unshuffle,
+            Pool2d => pool2d,
+            RowCoordinate => row_coordinate,
+            Upsample => upsample,
         }
     };
 }

@@ -1,11 +1,12 @@
 //! One interface to the two backends.
 
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use crate::cpu::CpuRunner;
 use crate::error::{Error, Result};
-use crate::gpu::{Context, DeviceInfo, GpuRunner, Precision};
-use crate::graph::{Graph, Plan};
+use crate::gpu::{Context, Core, DeviceInfo, GpuRunner, Precision, Transfer};
+use crate::graph::segment::Segment;
+use crate::graph::{Graph, Plan, Value};
 use crate::tensor::HostTensor;
 
 /// Which device does the work.
@@ -51,28 +52,58 @@ impl Device {
     }
 }
 
+/// A segment of a generator, and what runs it.
+pub(super) struct Part {
+    pub(super) segment: Segment,
+    runner: Runner,
+}
+
+#[derive(Clone)]
+enum Runner {
+    Cpu(Arc<CpuRunner>),
+    Gpu(Arc<GpuRunner>),
+}
+
+impl Part {
+    async fn new(segment: Segment, context: Option<Arc<Context>>, precision: Precision) -> Result<Self> {
+        let graph = Arc::new(segment.graph.clone());
+        let runner = match context {
+            Some(context) => Runner::Gpu(Arc::new(GpuRunner::new(context, graph, precision).await?)),
+            // f16 is a way to store on the device; the CPU computes in f32 and is only more exact.
+            None => Runner::Cpu(Arc::new(CpuRunner::new(graph)?)),
+        };
+        Ok(Self { segment, runner })
+    }
+
+    /// True if the segment, or a global operator behind it, reads `value`.
+    pub(super) fn needs(&self, graph: &Graph, value: Value) -> bool {
+        let by_node = |&node: &usize| graph.nodes()[node].inputs.contains(&value);
+        self.segment.inputs.contains(&value) || self.segment.global_nodes.iter().any(by_node)
+    }
+}
+
 /// A generator on its device.
 pub(super) struct Engine {
     graph: Arc<Graph>,
     choice: Device,
     precision: Precision,
-    runner: Runner,
+    state: Mutex<State>,
 }
 
-enum Runner {
-    Cpu(CpuRunner),
-    // Replaced when the device was lost.
-    Gpu(Mutex<Arc<GpuRunner>>),
+/// Replaced when the device was lost.
+#[derive(Clone)]
+struct State {
+    context: Option<Arc<Context>>,
+    /// The whole graph, global operators included.
+    whole: Arc<Part>,
+    /// The graph cut at its global operators, made when an image is first too large for it.
+    parts: Option<Arc<Vec<Part>>>,
 }
 
 impl Engine {
     pub(super) async fn new(graph: Arc<Graph>, choice: Device, precision: Precision) -> Result<Self> {
-        let runner = match choice.open().await? {
-            Some(context) => Runner::Gpu(Mutex::new(Arc::new(GpuRunner::new(context, graph.clone(), precision).await?))),
-            // f16 is a way to store on the device; the CPU computes in f32 and is only more exact.
-            None => Runner::Cpu(CpuRunner::new(graph.clone())?),
-        };
-        Ok(Self { graph, choice, precision, runner })
+        let state = State::new(&graph, choice.open().await?, precision).await?;
+        Ok(Self { graph, choice, precision, state: Mutex::new(state) })
     }
 
     pub(super) fn graph(&self) -> &Graph {
@@ -80,54 +111,85 @@ impl Engine {
     }
 
     pub(super) fn info(&self) -> DeviceInfo {
-        match &self.runner {
-            Runner::Cpu(_) => DeviceInfo::cpu(),
-            Runner::Gpu(_) => self.gpu().map_or_else(|_| DeviceInfo::cpu(), |runner| runner.context().info().clone()),
-        }
+        self.context().map_or_else(DeviceInfo::cpu, |context| context.info().clone())
     }
 
     pub(super) fn precision(&self) -> Precision {
-        match self.runner {
-            Runner::Cpu(_) => Precision::F32,
-            Runner::Gpu(_) => self.precision,
-        }
+        if self.context().is_some() { self.precision } else { Precision::F32 }
     }
 
     /// The most bytes that one tensor may take; the CPU has no limit but its memory.
     pub(super) fn binding_limit_bytes(&self) -> u64 {
-        match &self.runner {
-            Runner::Cpu(_) => u64::MAX,
-            Runner::Gpu(_) => self.gpu().map_or(0, |runner| runner.context().binding_limit_bytes()),
+        self.context().map_or(u64::MAX, |context| context.binding_limit_bytes())
+    }
+
+    /// The whole graph as one part.
+    pub(super) async fn whole(&self) -> Result<Arc<Part>> {
+        Ok(self.ready().await?.whole)
+    }
+
+    /// The graph's segments.
+    pub(super) async fn parts(&self) -> Result<Arc<Vec<Part>>> {
+        let state = self.ready().await?;
+        if let Some(parts) = state.parts {
+            return Ok(parts);
+        }
+        let mut parts = Vec::new();
+        for segment in self.graph.segments()? {
+            parts.push(Part::new(segment, state.context.clone(), self.precision).await?);
+        }
+        let parts = Arc::new(parts);
+        self.lock()?.parts = Some(parts.clone());
+        Ok(parts)
+    }
+
+    /// Runs a plan of `part`'s graph.
+    pub(super) async fn run(&self, part: &Part, plan: &Plan, inputs: &[HostTensor]) -> Result<Vec<HostTensor>> {
+        match &part.runner {
+            Runner::Cpu(runner) => runner.run(plan, inputs),
+            Runner::Gpu(runner) => runner.run(plan, inputs).await,
         }
     }
 
-    pub(super) async fn run(&self, plan: &Plan, input: HostTensor) -> Result<HostTensor> {
-        match &self.runner {
-            Runner::Cpu(runner) => runner.run(plan, &[input]),
-            Runner::Gpu(current) => {
-                let mut runner = self.gpu()?;
-                // A device of the host application is the host's to open anew.
-                if runner.context().is_lost() && !matches!(self.choice, Device::Shared(_)) {
-                    let context = self.choice.open().await?;
-                    let context = context.ok_or_else(|| Error::DeviceLost("there is no GPU any more".into()))?;
-                    runner = Arc::new(GpuRunner::new(context, self.graph.clone(), self.precision).await?);
-                    if let Ok(mut current) = current.lock() {
-                        *current = runner.clone();
-                    }
-                }
-                runner.run(plan, &[input]).await
-            }
+    /// Runs a plan of the whole graph on an image on the device.
+    pub(super) async fn transfer(&self, part: &Part, plan: &Plan, transfer: &Transfer<'_>, core: Core) -> Result<()> {
+        match &part.runner {
+            Runner::Cpu(_) => Err(Error::Options("this enhancer runs on the CPU: images on a device need that device".into())),
+            Runner::Gpu(runner) => runner.transfer(plan, transfer, core).await,
         }
     }
 
-    /// The GPU's runner; an engine on the CPU has none.
-    pub(super) fn gpu(&self) -> Result<Arc<GpuRunner>> {
-        match &self.runner {
-            Runner::Cpu(_) => Err(Error::Options("this enhancer runs on the CPU".into())),
-            Runner::Gpu(runner) => match runner.lock() {
-                Ok(runner) => Ok(runner.clone()),
-                Err(_) => Err(Error::Device("an earlier run panicked".into())),
-            },
+    /// The state with a device that is not lost. A device of the host application is the host's to open anew.
+    async fn ready(&self) -> Result<State> {
+        let state = self.lock()?.clone();
+        let lost = state.context.as_ref().is_some_and(|context| context.is_lost());
+        if !lost || matches!(self.choice, Device::Shared(_)) {
+            return Ok(state);
         }
+        let context = self.choice.open().await?.ok_or_else(|| Error::DeviceLost("there is no GPU any more".into()))?;
+        let state = State::new(&self.graph, Some(context), self.precision).await?;
+        *self.lock()? = state.clone();
+        Ok(state)
+    }
+
+    fn context(&self) -> Option<Arc<Context>> {
+        self.lock().ok().and_then(|state| state.context.clone())
+    }
+
+    fn lock(&self) -> Result<MutexGuard<'_, State>> {
+        self.state.lock().map_err(|_| Error::Device("an earlier run panicked".into()))
+    }
+}
+
+impl State {
+    async fn new(graph: &Graph, context: Option<Arc<Context>>, precision: Precision) -> Result<Self> {
+        let segment = Segment {
+            graph: graph.clone(),
+            inputs: graph.inputs().to_vec(),
+            outputs: graph.outputs().to_vec(),
+            global_nodes: Vec::new(),
+        };
+        let whole = Arc::new(Part::new(segment, context.clone(), precision).await?);
+        Ok(Self { context, whole, parts: None })
     }
 }

@@ -1,13 +1,18 @@
 //! Runs a generator over an image of any size, tile by tile.
+//!
+//! A generator without global operators, or an image that fits the device, is one segment. Else the graph is cut at its
+//! global operators: each segment runs in tiles, and the values between segments stand whole in host memory.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 
-use super::engine::Engine;
+use super::engine::{Engine, Part};
 use super::job::{Job, Progress};
+use crate::cpu;
 use crate::error::{Error, Result};
-use crate::gpu::Precision;
-use crate::graph::Plan;
-use crate::ops::{Axis, Place, Span};
+use crate::gpu::{Core, Transfer};
+use crate::graph::segment::Segment;
+use crate::graph::{Graph, Plan, Value};
+use crate::ops::{Axis, Place, Scale, Span};
 use crate::tensor::{HostTensor, Shape};
 use crate::tile::{self, Tile};
 
@@ -22,182 +27,365 @@ pub enum TileSize {
 }
 
 /// What a run was, for the report.
+#[derive(Default)]
 pub(super) struct Outcome {
-    pub(super) output: HostTensor,
     pub(super) tiles: usize,
     pub(super) tile_size: [usize; 2],
     pub(super) activation_bytes: u64,
     pub(super) flops: u64,
 }
 
-/// A tile with its plan.
-struct Planned {
-    plan: Plan,
-    /// What the tile reads, `[rows, columns]`, in input pixels.
-    region: [Span; 2],
+/// An image and the graph that runs on it, with the size of every value.
+struct Canvas<'a> {
+    graph: &'a Graph,
+    /// Height and width of the image.
+    size: [usize; 2],
+    /// For both axes, the size of every value of the graph.
+    sizes: [Vec<usize>; 2],
+    alignment: [usize; 2],
 }
 
-pub(super) async fn run(
+/// One tile of a segment with its plan.
+struct Planned {
+    plan: Plan,
+    /// For each output of the segment, the pixels `[rows, columns]` that the tile alone is responsible for.
+    cores: Vec<[Span; 2]>,
+}
+
+/// What runs tile by tile, on what and how.
+struct Run<'a, 'j> {
+    engine: &'a Engine,
+    canvas: Canvas<'a>,
+    tile: TileSize,
+    limit_bytes: u64,
+    job: &'a mut Job<'j>,
+    outcome: Outcome,
+    done: usize,
+    total: usize,
+}
+
+/// Runs the generator on a tensor in host memory.
+pub(super) async fn run_host(
     engine: &Engine,
     input: &HostTensor,
-    size: TileSize,
+    tile: TileSize,
+    limit_bytes: u64,
+    job: &mut Job<'_>,
+) -> Result<(HostTensor, Outcome)> {
+    let graph = engine.graph();
+    let shape = input.shape();
+    let mut run = Run::new(engine, shape, tile, limit_bytes, job)?;
+    let result = graph.output()?;
+    let mut values: HashMap<Value, HostTensor> = HashMap::from([(graph.inputs()[0], input.clone())]);
+    if run.fits_in_one_piece(shape)? {
+        run.total = run.image_pixels();
+        run.host_segment(&*engine.whole().await?, &mut values, true).await?;
+    } else {
+        let parts = engine.parts().await?;
+        run.total = parts.len() * run.image_pixels();
+        for (index, part) in parts.iter().enumerate() {
+            run.host_segment(part, &mut values, false).await?;
+            run.global_nodes(&part.segment, &mut values)?;
+            let later = &parts[index + 1..];
+            let needed = |value: &Value| *value == result || later.iter().any(|part| part.needs(graph, *value));
+            values.retain(|value, _| needed(value));
+        }
+    }
+    let output = values.remove(&result).ok_or_else(|| Error::Shape("the generator computed no output".into()))?;
+    Ok((output, run.outcome))
+}
+
+/// Runs the generator on an image on the device.
+pub(super) async fn run_device(
+    engine: &Engine,
+    transfer: &Transfer<'_>,
+    tile: TileSize,
     limit_bytes: u64,
     job: &mut Job<'_>,
 ) -> Result<Outcome> {
-    let graph = engine.graph();
-    let shape = input.shape();
-    // The whole image's plan checks the input's channels and size once and for all.
-    let whole = graph.plan_whole(shape.height, shape.width)?;
-    let scale = graph.scale()?;
-    if scale.iter().any(|scale| scale.down != 1 || scale.up == 0) {
-        return Err(Error::Options("a generator that shrinks its image cannot be used on pictures".into()));
-    }
-    let scale = scale.map(|scale| scale.up);
-    let alignment = Axis::BOTH.map(|axis| graph.alignment(axis));
-    let mut output = HostTensor::zeros(whole.output.1.shape)?;
-    if output.shape().height != shape.height * scale[0] || output.shape().width != shape.width * scale[1] {
-        return Err(Error::Options(format!("the generator turns {shape} into {}: not a whole scale", output.shape())));
-    }
-
-    let mut waiting: VecDeque<Tile> = match size {
-        // Global operators see the whole image.
-        _ if graph.is_global() => tile::cover([shape.height, shape.width], [shape.height, shape.width]),
-        TileSize::Auto => tile::cover([shape.height, shape.width], automatic_core(engine, shape, alignment, limit_bytes)?),
-        TileSize::Square(pixels) => {
-            let core = alignment.map(|step| pixels.max(1).next_multiple_of(step));
-            tile::cover([shape.height, shape.width], core)
-        }
-    };
-    // A tile of this many pixels was too large; later ones are split before they are tried.
-    let mut too_large = usize::MAX;
-    let mut outcome = Outcome { output: HostTensor::zeros(Shape::new(0, 0, 0))?, tiles: 0, tile_size: [0; 2], activation_bytes: 0, flops: 0 };
-    let mut done = 0;
-    while let Some(tile) = waiting.pop_front() {
-        if job.cancel.as_ref().is_some_and(|token| token.is_cancelled()) {
-            return Err(Error::Cancelled);
-        }
-        let planned = plan_tile(engine, shape, &tile, scale)?;
-        let bytes = activation_bytes(engine, &planned.plan);
-        let result = if tile.pixels() >= too_large {
-            Err(Error::OutOfMemory { bytes })
-        } else {
-            engine.run(&planned.plan, crop(input, planned.region)).await
+    let [height, width] = transfer.input.size();
+    let shape = Shape::new(transfer.channels, height, width);
+    let mut run = Run::new(engine, shape, tile, limit_bytes, job)?;
+    let part = engine.whole().await?;
+    let whole = engine.graph().is_global();
+    run.total = run.image_pixels();
+    run.every_tile(&part, whole, async |planned| {
+        let (_, place) = planned.plan.output();
+        let [rows, columns] = planned.cores[0];
+        let core = Core {
+            origin: [rows.start as usize, columns.start as usize],
+            skip: [rows.start as usize - place.origin[0], columns.start as usize - place.origin[1]],
+            size: [rows.len() as usize, columns.len() as usize],
         };
-        match result {
-            Ok(result) => {
-                paste(&mut output, &result, &tile, planned.region, scale);
-                done += tile.pixels();
-                outcome.tiles += 1;
-                outcome.flops += planned.plan.flops;
-                outcome.activation_bytes = outcome.activation_bytes.max(bytes);
-                let larger = tile.pixels() > outcome.tile_size[0] * outcome.tile_size[1];
-                outcome.tile_size = if larger { tile.size() } else { outcome.tile_size };
-                if let Some(progress) = &mut job.progress {
-                    progress(Progress { done, total: shape.height * shape.width });
+        engine.transfer(&part, &planned.plan, transfer, core).await
+    })
+    .await?;
+    Ok(run.outcome)
+}
+
+impl<'a, 'j> Run<'a, 'j> {
+    fn new(engine: &'a Engine, shape: Shape, tile: TileSize, limit_bytes: u64, job: &'a mut Job<'j>) -> Result<Self> {
+        let graph = engine.graph();
+        // Checks the input's channels and size once and for all.
+        let whole = graph.plan_whole(shape.height, shape.width)?;
+        if graph.channels(graph.inputs()[0]) != shape.channels {
+            return Err(Error::Shape(format!(
+                "the generator takes {} channels, not {}",
+                graph.channels(graph.inputs()[0]),
+                shape.channels
+            )));
+        }
+        let scale = graph.scale()?;
+        let enlarged = whole.output().1.shape;
+        let expected = [(shape.height, enlarged.height), (shape.width, enlarged.width)];
+        for (scale, (from, to)) in scale.iter().zip(expected) {
+            if scale.down != 1 || from.checked_mul(scale.up) != Some(to) {
+                return Err(Error::Options(format!("the generator turns {shape} into {enlarged}: not a whole enlargement")));
+            }
+        }
+        let size = [shape.height, shape.width];
+        let [rows, columns] = Axis::BOTH.map(|axis| graph.sizes(axis, &[size[axis as usize]]));
+        let canvas = Canvas {
+            graph,
+            size,
+            sizes: [rows?, columns?],
+            alignment: Axis::BOTH.map(|axis| graph.alignment(axis)),
+        };
+        Ok(Self { engine, canvas, tile, limit_bytes, job, outcome: Outcome::default(), done: 0, total: 0 })
+    }
+
+    fn image_pixels(&self) -> usize {
+        self.canvas.size[0] * self.canvas.size[1]
+    }
+
+    /// True if the whole graph runs as one segment: it is local, or global and small enough to run untiled.
+    fn fits_in_one_piece(&self, shape: Shape) -> Result<bool> {
+        if !self.canvas.graph.is_global() {
+            return Ok(true);
+        }
+        let whole = self.canvas.graph.plan_whole(shape.height, shape.width)?;
+        Ok(match self.tile {
+            TileSize::Auto => self.fits(&whole),
+            TileSize::Square(pixels) => shape.height.max(shape.width) <= pixels,
+        })
+    }
+
+    /// True if a plan stays within the memory and binding limits.
+    fn fits(&self, plan: &Plan) -> bool {
+        let bytes = self.engine.precision().bytes();
+        plan.slot_elements() * bytes <= self.limit_bytes
+            && plan.largest_slot() as u64 * bytes <= self.engine.binding_limit_bytes()
+    }
+
+    /// Runs one segment over the image and adds what it computes to `values`.
+    async fn host_segment(
+        &mut self,
+        part: &Part,
+        values: &mut HashMap<Value, HostTensor>,
+        in_one_piece: bool,
+    ) -> Result<()> {
+        let segment = &part.segment;
+        let mut results = Vec::new();
+        for &value in &segment.outputs {
+            let [height, width] = [0, 1].map(|axis: usize| self.canvas.sizes[axis][value.0]);
+            results.push(HostTensor::zeros(Shape::new(self.canvas.graph.channels(value), height, width))?);
+        }
+        let engine = self.engine;
+        let whole = in_one_piece && self.canvas.graph.is_global();
+        self.every_tile(part, whole, async |planned| {
+            let mut inputs = Vec::with_capacity(segment.inputs.len());
+            for (value, (_, place)) in segment.inputs.iter().zip(&planned.plan.inputs) {
+                let whole = values.get(value).ok_or_else(|| Error::Shape("a segment's input is missing".into()))?;
+                inputs.push(crop(whole, place)?);
+            }
+            let tiles = engine.run(part, &planned.plan, &inputs).await?;
+            for (((result, tile), (_, place)), core) in
+                results.iter_mut().zip(&tiles).zip(&planned.plan.outputs).zip(&planned.cores)
+            {
+                paste(result, tile, place, core);
+            }
+            Ok(())
+        })
+        .await?;
+        values.extend(segment.outputs.iter().copied().zip(results));
+        Ok(())
+    }
+
+    /// Runs `work` on every tile of a segment; a tile that does not fit the device is split and tried again.
+    async fn every_tile(
+        &mut self,
+        part: &Part,
+        untiled: bool,
+        mut work: impl AsyncFnMut(&Planned) -> Result<()>,
+    ) -> Result<()> {
+        let segment = &part.segment;
+        let core = match self.tile {
+            _ if untiled => self.canvas.size,
+            TileSize::Auto => self.automatic_core(segment)?,
+            TileSize::Square(pixels) => self.canvas.alignment.map(|step| pixels.max(1).next_multiple_of(step)),
+        };
+        let mut waiting: VecDeque<Tile> = tile::cover(self.canvas.size, core);
+        // A tile of this many pixels was too large; later ones are split before they are tried.
+        let mut too_large = usize::MAX;
+        while let Some(tile) = waiting.pop_front() {
+            if self.job.cancel.as_ref().is_some_and(|token| token.is_cancelled()) {
+                return Err(Error::Cancelled);
+            }
+            let planned = self.canvas.plan(segment, &tile)?;
+            let bytes = planned.plan.slot_elements() * self.engine.precision().bytes();
+            let result =
+                if tile.pixels() >= too_large { Err(Error::OutOfMemory { bytes }) } else { work(&planned).await };
+            match result {
+                Ok(()) => self.finished(&tile, &planned.plan, bytes),
+                Err(Error::OutOfMemory { bytes }) if !untiled => {
+                    too_large = too_large.min(tile.pixels());
+                    let halves = tile.split(self.canvas.alignment).ok_or(Error::OutOfMemory { bytes })?;
+                    for half in halves.into_iter().rev() {
+                        waiting.push_front(half);
+                    }
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    fn finished(&mut self, tile: &Tile, plan: &Plan, bytes: u64) {
+        let outcome = &mut self.outcome;
+        outcome.tiles += 1;
+        outcome.flops += plan.flops;
+        outcome.activation_bytes = outcome.activation_bytes.max(bytes);
+        if tile.pixels() > outcome.tile_size[0] * outcome.tile_size[1] {
+            outcome.tile_size = tile.size();
+        }
+        self.done += tile.pixels();
+        if let Some(progress) = &mut self.job.progress {
+            progress(Progress { done: self.done, total: self.total });
+        }
+    }
+
+    /// The largest core, found by halving, whose activations fit the limits.
+    fn automatic_core(&self, segment: &Segment) -> Result<[usize; 2]> {
+        let mut tile = Tile { rows: 0..self.canvas.size[0], columns: 0..self.canvas.size[1] };
+        loop {
+            // In the middle of the image the halo is on all sides.
+            let middle = self.canvas.centred(&tile);
+            if self.fits(&self.canvas.plan(segment, &middle)?.plan) {
+                return Ok(tile.size());
+            }
+            match tile.split(self.canvas.alignment) {
+                Some([first, _]) => tile = first,
+                // The smallest tile is tried whatever the limit says; the device has the last word.
+                None => return Ok(tile.size()),
+            }
+        }
+    }
+
+    /// Computes the global operators behind a segment from whole tensors, on the CPU.
+    fn global_nodes(&self, segment: &Segment, values: &mut HashMap<Value, HostTensor>) -> Result<()> {
+        for &index in &segment.global_nodes {
+            let node = &self.canvas.graph.nodes()[index];
+            let inputs: Option<Vec<&HostTensor>> = node.inputs.iter().map(|value| values.get(value)).collect();
+            let inputs = inputs.ok_or_else(|| Error::Shape("a global operator's input is missing".into()))?;
+            let result = cpu::run_node(node, &inputs)?;
+            values.insert(node.output, result);
+        }
+        Ok(())
+    }
+}
+
+impl Canvas<'_> {
+    fn plan(&self, segment: &Segment, tile: &Tile) -> Result<Planned> {
+        let mut regions = [Span::new(0, 0); 2];
+        let mut cores = vec![[Span::new(0, 0); 2]; segment.outputs.len()];
+        for (axis, core) in Axis::BOTH.into_iter().zip([&tile.rows, &tile.columns]) {
+            let at = axis as usize;
+            let core = Span::new(core.start as i64, core.end as i64);
+            for (span, &value) in cores.iter_mut().zip(&segment.outputs) {
+                span[at] = self.to_value(core, value, axis);
+            }
+            let wanted: Vec<Span> = cores.iter().map(|span| span[at]).collect();
+            let sizes: Vec<usize> = segment.inputs.iter().map(|value| self.sizes[at][value.0]).collect();
+            let reads = segment.graph.reads(axis, &wanted, &sizes)?;
+            let mut region = core;
+            for (&value, span) in segment.inputs.iter().zip(reads) {
+                let scale = self.graph.scale_of(value, axis);
+                if scale.up > 0 && !span.is_empty() {
+                    region = region.union(to_image(span, scale));
                 }
             }
-            Err(Error::OutOfMemory { bytes }) if !graph.is_global() => {
-                too_large = too_large.min(tile.pixels());
-                let halves = tile.split(alignment).ok_or(Error::OutOfMemory { bytes })?;
-                for half in halves.into_iter().rev() {
-                    waiting.push_front(half);
-                }
-            }
-            Err(error) => return Err(error),
+            regions[at] = region.align(self.alignment[at]).clip(self.size[at]);
         }
+        let places: Vec<Place> = segment.inputs.iter().map(|&value| self.place(value, regions)).collect();
+        Ok(Planned { plan: segment.graph.plan(&places)?, cores })
     }
-    outcome.output = output;
-    Ok(outcome)
-}
 
-fn activation_bytes(engine: &Engine, plan: &Plan) -> u64 {
-    plan.slot_elements() * engine.precision().bytes()
-}
-
-/// The largest core, found by halving, whose activations fit the limits.
-fn automatic_core(engine: &Engine, shape: Shape, alignment: [usize; 2], limit_bytes: u64) -> Result<[usize; 2]> {
-    let graph = engine.graph();
-    let binding_limit = engine.binding_limit_bytes();
-    let precision: Precision = engine.precision();
-    let scale = graph.scale()?.map(|scale| scale.up);
-    let mut tile = Tile { rows: 0..shape.height, columns: 0..shape.width };
-    loop {
-        // In the middle of the image the halo is on all sides.
-        let middle = centred(&tile, shape, alignment);
-        let plan = plan_tile(engine, shape, &middle, scale)?.plan;
-        let fits = activation_bytes(engine, &plan) <= limit_bytes
-            && plan.largest_slot() as u64 * precision.bytes() <= binding_limit;
-        if fits {
-            return Ok(tile.size());
-        }
-        match tile.split(alignment) {
-            Some([first, _]) => tile = first,
-            // The smallest tile is tried whatever the limit says; the device has the last word.
-            None => return Ok(tile.size()),
-        }
-    }
-}
-
-/// A tile of the same size near the middle of the image.
-fn centred(tile: &Tile, shape: Shape, alignment: [usize; 2]) -> Tile {
-    let place = |length: usize, size: usize, step: usize| {
-        let start = (size - length) / 2 / step * step;
-        start..start + length
-    };
-    Tile {
-        rows: place(tile.rows.len(), shape.height, alignment[0]),
-        columns: place(tile.columns.len(), shape.width, alignment[1]),
-    }
-}
-
-fn plan_tile(engine: &Engine, shape: Shape, tile: &Tile, scale: [usize; 2]) -> Result<Planned> {
-    let graph = engine.graph();
-    let sizes = [shape.height, shape.width];
-    let mut region = [Span::new(0, 0); 2];
-    for (axis, core) in Axis::BOTH.into_iter().zip([&tile.rows, &tile.columns]) {
+    /// The pixels of `value` that belong to the image's pixels `span`. What a value has beyond the image, a padding to a
+    /// multiple, belongs to the image's last pixels.
+    fn to_value(&self, span: Span, value: Value, axis: Axis) -> Span {
         let at = axis as usize;
-        let wanted = Span::new((core.start * scale[at]) as i64, (core.end * scale[at]) as i64);
-        region[at] = graph.region(axis, wanted, sizes[at])?;
+        let full = self.sizes[at][value.0] as i64;
+        let Scale { up, down } = self.graph.scale_of(value, axis);
+        if up == 0 {
+            return Span::new(0, full);
+        }
+        let scaled = |position: i64| position * up as i64 / down as i64;
+        let end = if span.end >= self.size[at] as i64 { full } else { scaled(span.end).min(full) };
+        Span::new(scaled(span.start).min(full), end)
     }
-    let place = Place {
-        shape: shape.resized(region[0].len() as usize, region[1].len() as usize),
-        origin: region.map(|span| span.start as usize),
-        full: sizes,
-    };
-    Ok(Planned { plan: graph.plan(&[place])?, region })
-}
 
-/// The part of `tensor` inside `region`.
-fn crop(tensor: &HostTensor, region: [Span; 2]) -> HostTensor {
-    let shape = tensor.shape();
-    if region == [Span::all(shape.height), Span::all(shape.width)] {
-        return tensor.clone();
-    }
-    let [rows, columns] = region.map(|span| span.start as usize..span.end as usize);
-    let mut data = Vec::with_capacity(shape.channels * rows.len() * columns.len());
-    for channel in 0..shape.channels {
-        for y in rows.clone() {
-            let row = (channel * shape.height + y) * shape.width;
-            data.extend_from_slice(&tensor.data()[row + columns.start..row + columns.end]);
+    fn place(&self, value: Value, regions: [Span; 2]) -> Place {
+        let [rows, columns] = Axis::BOTH.map(|axis| self.to_value(regions[axis as usize], value, axis));
+        Place {
+            shape: Shape::new(self.graph.channels(value), rows.len() as usize, columns.len() as usize),
+            origin: [rows.start as usize, columns.start as usize],
+            full: [self.sizes[0][value.0], self.sizes[1][value.0]],
         }
     }
-    let cropped = shape.resized(rows.len(), columns.len());
-    HostTensor::new(cropped, data).expect("rows times columns of every channel were copied")
+
+    /// A tile of the same size near the middle of the image.
+    fn centred(&self, tile: &Tile) -> Tile {
+        let place = |length: usize, axis: usize| {
+            let start = (self.size[axis] - length) / 2 / self.alignment[axis] * self.alignment[axis];
+            start..start + length
+        };
+        Tile { rows: place(tile.rows.len(), 0), columns: place(tile.columns.len(), 1) }
+    }
 }
 
-/// Copies a tile's core from the result of its region.
-fn paste(output: &mut HostTensor, result: &HostTensor, tile: &Tile, region: [Span; 2], scale: [usize; 2]) {
-    let (to, from) = (output.shape(), result.shape());
-    let top = tile.rows.start * scale[0];
-    let left = tile.columns.start * scale[1];
-    let skip_rows = top - region[0].start as usize * scale[0];
-    let skip_columns = left - region[1].start as usize * scale[1];
-    let (height, width) = (tile.rows.len() * scale[0], tile.columns.len() * scale[1]);
+/// The image's pixels under the pixels `span` of a value, outwards.
+fn to_image(span: Span, scale: Scale) -> Span {
+    let (up, down) = (scale.up as i64, scale.down as i64);
+    Span::new((span.start * down).div_euclid(up), (span.end * down + up - 1).div_euclid(up))
+}
+
+/// The part of `tensor` at `place`.
+fn crop(tensor: &HostTensor, place: &Place) -> Result<HostTensor> {
+    let (shape, part) = (tensor.shape(), place.shape);
+    if part == shape {
+        return Ok(tensor.clone());
+    }
+    let [top, left] = place.origin;
+    let mut data = Vec::with_capacity(part.elements()?);
+    for channel in 0..shape.channels {
+        for y in top..top + part.height {
+            let row = (channel * shape.height + y) * shape.width + left;
+            data.extend_from_slice(&tensor.data()[row..row + part.width]);
+        }
+    }
+    HostTensor::new(part, data)
+}
+
+/// Copies the core of a tile's result, which stands at `place`, into the whole result.
+fn paste(whole: &mut HostTensor, tile: &HostTensor, place: &Place, core: &[Span; 2]) {
+    let (to, from) = (whole.shape(), tile.shape());
+    let [rows, columns] = core.map(|span| span.start as usize..span.end as usize);
+    let width = columns.len();
     for channel in 0..to.channels {
-        for y in 0..height {
-            let source = (channel * from.height + skip_rows + y) * from.width + skip_columns;
-            let target = (channel * to.height + top + y) * to.width + left;
-            output.data_mut()[target..target + width].copy_from_slice(&result.data()[source..source + width]);
+        for y in rows.clone() {
+            let source = (channel * from.height + y - place.origin[0]) * from.width + columns.start - place.origin[1];
+            let target = (channel * to.height + y) * to.width + columns.start;
+            whole.data_mut()[target..target + width].copy_from_slice(&tile.data()[source..source + width]);
         }
     }
 }

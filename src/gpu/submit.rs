@@ -1,30 +1,25 @@
 //! Records a run's launches, submits them at once, and reads the result back.
 
-use super::Launch;
+use std::sync::Arc;
+
 use super::buffer::{Arena, stored_bytes};
 use super::device::Context;
-use super::pipeline::Precision;
+use super::pipeline::{Pipeline, Precision};
 use crate::error::{Error, Result};
 use crate::graph::Plan;
 use crate::tensor::{HostTensor, Shape};
 
-/// Submits the launches and the copy of the result into a buffer the host can map.
-pub(super) fn submit(
-    context: &Context,
-    launches: &[Launch],
-    arena: &Arena,
-    plan: &Plan,
-    precision: Precision,
-) -> wgpu::Buffer {
-    let (slot, place) = plan.output;
-    let bytes = stored_bytes(place.shape, precision);
-    let staging = context.device().create_buffer(&wgpu::BufferDescriptor {
-        label: Some("read-back"),
-        size: bytes,
-        usage: wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST,
-        mapped_at_creation: false,
-    });
-    let mut encoder = context.device().create_command_encoder(&wgpu::CommandEncoderDescriptor { label: Some("generator") });
+/// One kernel launch with its buffers bound.
+pub(super) struct Launch {
+    pub(super) pipeline: Arc<Pipeline>,
+    pub(super) group: wgpu::BindGroup,
+    pub(super) workgroups: [u32; 3],
+}
+
+/// A command encoder with all launches recorded, in one pass.
+pub(super) fn record<'l>(context: &Context, launches: impl IntoIterator<Item = &'l Launch>) -> wgpu::CommandEncoder {
+    let descriptor = wgpu::CommandEncoderDescriptor { label: Some("generator") };
+    let mut encoder = context.device().create_command_encoder(&descriptor);
     {
         let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
         for launch in launches {
@@ -34,10 +29,33 @@ pub(super) fn submit(
             pass.dispatch_workgroups(x, y, z);
         }
     }
-    let (buffer, offset) = arena.slot(slot);
-    encoder.copy_buffer_to_buffer(buffer, offset, &staging, 0, bytes);
+    encoder
+}
+
+/// Submits the launches and the copies of the results into buffers the host can map.
+pub(super) fn submit(
+    context: &Context,
+    launches: &[Launch],
+    arena: &Arena,
+    plan: &Plan,
+    precision: Precision,
+) -> Vec<wgpu::Buffer> {
+    let mut encoder = record(context, launches);
+    let mut copies = Vec::with_capacity(plan.outputs.len());
+    for (slot, place) in &plan.outputs {
+        let bytes = stored_bytes(place.shape, precision);
+        let staging = context.device().create_buffer(&wgpu::BufferDescriptor {
+            label: Some("read-back"),
+            size: bytes,
+            usage: wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST,
+            mapped_at_creation: false,
+        });
+        let (buffer, offset) = arena.slot(*slot);
+        encoder.copy_buffer_to_buffer(buffer, offset, &staging, 0, bytes);
+        copies.push(staging);
+    }
     context.queue().submit([encoder.finish()]);
-    staging
+    copies
 }
 
 /// Waits for the work and reads the result; blocks natively, yields to the event loop in a browser.

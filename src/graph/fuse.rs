@@ -20,7 +20,7 @@ impl Graph {
     /// As [`Graph::push`]; a graph that could be built can be fused.
     pub fn fused(&self) -> Result<Self> {
         let mut uses = vec![0usize; self.values.len()];
-        for value in self.nodes.iter().flat_map(|node| &node.inputs).chain(self.output.iter()) {
+        for value in self.nodes.iter().flat_map(|node| &node.inputs).chain(&self.outputs) {
             uses[value.0] += 1;
         }
         let mut fused = Self { nodes: Vec::new(), values: self.values.clone(), ..self.clone() };

@@ -27,8 +27,8 @@ pub struct Plan {
     pub slots: Vec<usize>,
     /// Slot and place of each input.
     pub inputs: Vec<(usize, Place)>,
-    /// Slot and place of the result.
-    pub output: (usize, Place),
+    /// Slot and place of each result.
+    pub outputs: Vec<(usize, Place)>,
     /// Floating-point operations.
     pub flops: u64,
     /// Elements read and written by the operators, padding lanes included, each tensor once for each use.
@@ -36,6 +36,11 @@ pub struct Plan {
 }
 
 impl Plan {
+    /// Slot and place of the first result.
+    pub fn output(&self) -> (usize, Place) {
+        self.outputs[0]
+    }
+
     /// Elements of all slots together: the memory for activations.
     pub fn slot_elements(&self) -> u64 {
         self.slots.iter().map(|&elements| elements as u64).sum()
@@ -67,7 +72,7 @@ impl Graph {
             return Err(Error::shape(format!("the graph has {} inputs, not {}", self.inputs.len(), inputs.len())));
         }
         let places = self.places(inputs)?;
-        let last_use = self.last_uses()?;
+        let last_use = self.last_uses();
 
         let mut slots = Slots::default();
         let mut slot_of = vec![usize::MAX; self.values.len()];
@@ -106,12 +111,12 @@ impl Graph {
                 }
             }
         }
-        let output = self.output()?;
+        self.output()?;
         Ok(Plan {
             steps,
             slots: slots.sizes,
             inputs: plan_inputs,
-            output: (slot_of[output.0], places[output.0]),
+            outputs: self.outputs.iter().map(|value| (slot_of[value.0], places[value.0])).collect(),
             flops,
             traffic_elements: traffic,
         })
@@ -156,9 +161,11 @@ impl Graph {
     }
 
     /// The index of the last node that reads each value; `usize::MAX` for the result, `None` if nothing needs it.
-    fn last_uses(&self) -> Result<Vec<Option<usize>>> {
+    fn last_uses(&self) -> Vec<Option<usize>> {
         let mut last = vec![None; self.values.len()];
-        last[self.output()?.0] = Some(usize::MAX);
+        for output in &self.outputs {
+            last[output.0] = Some(usize::MAX);
+        }
         for (index, node) in self.nodes.iter().enumerate().rev() {
             if last[node.output.0].is_some() {
                 for value in &node.inputs {
@@ -166,7 +173,7 @@ impl Graph {
                 }
             }
         }
-        Ok(last)
+        last
     }
 }
 

@@ -24,24 +24,25 @@ impl Graph {
 
     /// The input pixels that the output pixels in `wanted` depend on, aligned outwards and clipped to the image.
     ///
-    /// `size` is the image's size on this axis.
+    /// `size` is the image's size on this axis. For a graph with one input at the image's own scale.
     ///
     /// # Errors
     /// [`Error::Shape`](crate::Error::Shape) if the size does not suit the graph.
     pub fn region(&self, axis: Axis, wanted: Span, size: usize) -> Result<Span> {
-        Ok(self.reads(axis, wanted, size)?.align(self.alignment(axis)).clip(size))
+        let reads = self.reads(axis, &[wanted], &[size])?[0];
+        Ok(reads.align(self.alignment(axis)).clip(size))
     }
 
-    /// The input pixels that the output pixels in `wanted` depend on, clipped to an image of `size`.
-    fn reads(&self, axis: Axis, wanted: Span, size: usize) -> Result<Span> {
-        let mut sizes = vec![size; self.values.len()];
-        for node in &self.nodes {
-            let inputs: Vec<usize> = node.inputs.iter().map(|value| sizes[value.0]).collect();
-            sizes[node.output.0] = node.op.size(axis, &inputs)?;
-        }
+    /// The pixels of every input that the `wanted` pixels of every output depend on, clipped to the inputs' `sizes`.
+    ///
+    /// # Errors
+    /// [`Error::Shape`](crate::Error::Shape) if the sizes do not suit the graph.
+    pub fn reads(&self, axis: Axis, wanted: &[Span], sizes: &[usize]) -> Result<Vec<Span>> {
+        let sizes = self.sizes(axis, sizes)?;
         let mut needed = vec![Span::new(0, 0); self.values.len()];
-        let output = self.output()?;
-        needed[output.0] = wanted.clip(sizes[output.0]);
+        for (output, wanted) in self.outputs().iter().zip(wanted) {
+            needed[output.0] = needed[output.0].union(wanted.clip(sizes[output.0]));
+        }
         for node in self.nodes.iter().rev() {
             let wanted = needed[node.output.0];
             if wanted.is_empty() {
@@ -53,7 +54,20 @@ impl Graph {
                 needed[value.0] = needed[value.0].union(reads);
             }
         }
-        Ok(self.inputs.iter().fold(Span::new(0, 0), |all, input| all.union(needed[input.0])))
+        Ok(self.inputs.iter().map(|input| needed[input.0]).collect())
+    }
+
+    /// The size of every value on one axis, from those of the inputs.
+    pub(crate) fn sizes(&self, axis: Axis, inputs: &[usize]) -> Result<Vec<usize>> {
+        let mut sizes = vec![0; self.values.len()];
+        for (input, &size) in self.inputs.iter().zip(inputs) {
+            sizes[input.0] = size;
+        }
+        for node in &self.nodes {
+            let inputs: Vec<usize> = node.inputs.iter().map(|value| sizes[value.0]).collect();
+            sizes[node.output.0] = node.op.size(axis, &inputs)?;
+        }
+        Ok(sizes)
     }
 
     /// The receptive-field radius in input pixels: how far from its own position an output pixel reads, at most.
@@ -75,7 +89,7 @@ impl Graph {
             let position = half + offset;
             let first = (position * scale.up / scale.down) as i64;
             let last = ((position + 1) * scale.up).div_ceil(scale.down) as i64;
-            let region = self.reads(axis, Span::new(first, last.max(first + 1)), 2 * half)?;
+            let region = self.reads(axis, &[Span::new(first, last.max(first + 1))], &[2 * half])?[0];
             let position = position as i64;
             reach = reach.max(position - region.start).max(region.end - 1 - position);
         }

@@ -9,6 +9,7 @@ import sys
 import zlib
 from pathlib import Path
 
+import numpy
 import torch
 import torch.nn.functional as F
 from safetensors.torch import save_file
@@ -87,9 +88,13 @@ def slopes_of(case, channels):
 PAD_MODES = {"zero": "constant", "reflect": "reflect", "replicate": "replicate"}
 
 
-def pad(case, x):
-    top, bottom, left, right = case.sizes("pad", ",")
-    return F.pad(x, (left, right, top, bottom), mode=PAD_MODES[case.text("border")])
+def padded(case, x, sides):
+    top, bottom, left, right = sides
+    mode = PAD_MODES[case.text("border")]
+    if mode == "reflect" and (max(top, bottom) >= x.shape[2] or max(left, right) >= x.shape[3]):
+        # PyTorch refuses to mirror more than once.
+        return torch.from_numpy(numpy.pad(x.numpy(), ((0, 0), (0, 0), (top, bottom), (left, right)), mode="reflect"))
+    return F.pad(x, (left, right, top, bottom), mode=mode)
 
 
 # Each function answers (inputs, params, output).
@@ -101,6 +106,12 @@ def activation(case):
     return [x], slopes, activate(case, x, *slopes)
 
 
+def concat(case):
+    channels, height, width = case.sizes("src")
+    inputs = [case.normal(1, channels, height, width), case.normal(1, case.integer("second"), height, width)]
+    return inputs, [], torch.cat(inputs, 1)
+
+
 def conv2d(case):
     channels, height, width = case.sizes("src")
     x = case.normal(1, channels, height, width)
@@ -108,7 +119,7 @@ def conv2d(case):
     weight = case.normal(out, channels // groups, *kernel, scale=(channels // groups * kernel[0] * kernel[1]) ** -0.5)
     weight = weight.float().double()
     params = [weight] + ([case.normal(out)] if case.integer("bias") else [])
-    y = F.conv2d(pad(case, x), weight, params[1] if len(params) > 1 else None, case.sizes("stride"), 0,
+    y = F.conv2d(padded(case, x, case.sizes("pad", ",")), weight, params[1] if len(params) > 1 else None, case.sizes("stride"), 0,
                  case.sizes("dilation"), groups)
     slopes = slopes_of(case, out)
     inputs = [x]
@@ -120,6 +131,106 @@ def conv2d(case):
     if case.text("residual") == "after":
         y = y + inputs[1]
     return inputs, params + slopes, y
+
+
+def conv_transpose2d(case):
+    channels, height, width = case.sizes("src")
+    x = case.normal(1, channels, height, width)
+    kernel, groups, out = case.sizes("kernel"), case.integer("groups"), case.integer("out")
+    weight = case.normal(channels, out // groups, *kernel, scale=(channels // groups * kernel[0] * kernel[1]) ** -0.5)
+    weight = weight.float().double()
+    params = [weight] + ([case.normal(out)] if case.integer("bias") else [])
+    y = F.conv_transpose2d(x, weight, params[1] if len(params) > 1 else None, case.sizes("stride"), case.sizes("pad"),
+                           case.sizes("extra"), groups, case.sizes("dilation"))
+    slopes = slopes_of(case, out)
+    return [x], params + slopes, activate(case, y, *slopes)
+
+
+def crop(case):
+    x = case.normal(1, *case.sizes("src"))
+    if "like" in case:
+        like, scale = case.normal(1, *case.sizes("like")), case.sizes("scale")
+        return [x, like], [], x[:, :, :like.shape[2] * scale[0], :like.shape[3] * scale[1]]
+    top, bottom, left, right = case.sizes("crop", ",")
+    return [x], [], F.pad(x, (-left, -right, -top, -bottom))
+
+
+def global_pool(case):
+    # Means away from zero: else a mean of many is small against its own summands, and the tolerance measures nothing.
+    x = case.normal(1, *case.sizes("src")) + 0.5
+    x = x.float().double()
+    return [x], [], (F.adaptive_max_pool2d if case.text("kind") == "max" else F.adaptive_avg_pool2d)(x, 1)
+
+
+def linear(case):
+    channels, height, width = case.sizes("src")
+    x = case.normal(1, channels, height, width)
+    out = case.integer("out")
+    weight = case.normal(out, channels, scale=channels**-0.5).float().double()
+    params = [weight] + ([case.normal(out)] if case.integer("bias") else [])
+    y = F.linear(x.permute(0, 2, 3, 1), *params).permute(0, 3, 1, 2)
+    slopes = slopes_of(case, out)
+    inputs = [x]
+    if case.text("residual") != "none":
+        inputs.append(case.normal(*y.shape))
+    if case.text("residual") == "before":
+        y = y + inputs[1]
+    y = activate(case, y, *slopes)
+    if case.text("residual") == "after":
+        y = y + inputs[1]
+    if case.integer("rank") == 4:
+        params[0] = weight[:, :, None, None]
+    return inputs, params + slopes, y
+
+
+def pad(case):
+    x = case.normal(1, *case.sizes("src"))
+    if "multiple" in case:
+        bottom, right = (-size % multiple for size, multiple in zip(x.shape[2:], case.sizes("multiple")))
+        sides = [0, bottom, 0, right]
+    else:
+        sides = case.sizes("pad", ",")
+    return [x], [], padded(case, x, sides)
+
+
+def pixel_shuffle(case):
+    x = case.normal(1, *case.sizes("src"))
+    return [x], [], F.pixel_shuffle(x, case.integer("factor"))
+
+
+def pixel_unshuffle(case):
+    x = case.normal(1, *case.sizes("src"))
+    return [x], [], F.pixel_unshuffle(x, case.integer("factor"))
+
+
+def pool2d(case):
+    x = case.normal(1, *case.sizes("src"))
+    top, bottom, left, right = case.sizes("pad", ",")
+    kernel, stride = case.sizes("kernel"), case.sizes("stride")
+    sides = (left, right, top, bottom)
+    if case.text("kind") == "max":
+        return [x], [], F.max_pool2d(F.pad(x, sides, value=-torch.inf), kernel, stride)
+    mean = F.avg_pool2d(F.pad(x, sides), kernel, stride)
+    if not case.integer("count_pad"):
+        # The share of each window that is image; for symmetric padding `avg_pool2d` has its own word for it.
+        mean = mean / F.avg_pool2d(F.pad(torch.ones_like(x), sides), kernel, stride)
+        if top == bottom and left == right:
+            assert torch.allclose(mean, F.avg_pool2d(x, kernel, stride, (top, left), count_include_pad=False))
+    return [x], [], mean
+
+
+def row_coordinate(case):
+    x = case.normal(1, *case.sizes("src"))
+    height, width = x.shape[2:]
+    return [x], [], torch.linspace(0, 1, height, dtype=torch.float64).reshape(1, 1, height, 1).expand(1, 1, height, width)
+
+
+def upsample(case):
+    x = case.normal(1, *case.sizes("src"))
+    mode = case.text("mode")
+    options = {} if mode == "nearest" else {"align_corners": mode == "corners"}
+    scale = tuple(map(float, case.sizes("scale")))
+    return [x], [], F.interpolate(x, scale_factor=scale, mode="nearest" if mode == "nearest" else "bilinear", **options)
 
 
 def main():

@@ -16,12 +16,7 @@ pub fn op(case: &Case) -> Conv2d {
         groups: case.number("groups"),
         bias: case.number::<u32>("bias") == 1,
         activation: activation::function(case),
-        residual: match case.text("residual") {
-            "none" => None,
-            "before" => Some(Residual::BeforeActivation),
-            "after" => Some(Residual::AfterActivation),
-            other => panic!("{case}: unknown residual {other}"),
-        },
+        residual: residual(case),
     }
 }
 
@@ -32,5 +27,15 @@ pub fn border(case: &Case) -> Border {
         "reflect" => Border::Reflect,
         "replicate" => Border::Replicate,
         other => panic!("{case}: unknown border {other}"),
+    }
+}
+
+/// The field `residual`.
+pub fn residual(case: &Case) -> Option<Residual> {
+    match case.text("residual") {
+        "none" => None,
+        "before" => Some(Residual::BeforeActivation),
+        "after" => Some(Residual::AfterActivation),
+        other => panic!("{case}: unknown residual {other}"),
     }
 }

@@ -13,4 +13,18 @@ macro_rules! case_tables {
         ];
     };
 }
-case_tables!(activation, conv2d);
+case_tables!(
+    activation,
+    concat,
+    conv2d,
+    conv_transpose2d,
+    crop,
+    global_pool,
+    linear,
+    pad,
+    pixel_shuffle,
+    pixel_unshuffle,
+    pool2d,
+    row_coordinate,
+    upsample,
+);

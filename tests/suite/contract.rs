@@ -2,13 +2,18 @@
 
 use naga::valid::{Capabilities, ValidationFlags, Validator};
 use sonolume::gpu::{Precision, source};
-use sonolume::ops::shaders;
+use sonolume::ops::Shader;
+
+/// Every kernel: the operators', and those that move images in and out.
+fn shaders() -> Vec<&'static Shader> {
+    [sonolume::ops::shaders(), sonolume::gpu::SHADERS.to_vec()].concat()
+}
 
 /// WebGPU's default limits: what every device has.
 const PORTABLE_INVOCATIONS: u32 = 256;
 const PORTABLE_WORKGROUP_BYTES: u32 = 16384;
 
-fn module(shader: &sonolume::ops::Shader, precision: Precision) -> naga::Module {
+fn module(shader: &Shader, precision: Precision) -> naga::Module {
     let text = source(shader, precision);
     naga::front::wgsl::parse_str(&text).unwrap_or_else(|error| panic!("{}: {}", shader.name, error.emit_to_string(&text)))
 }
@@ -41,6 +46,8 @@ fn bindings_are_numbered_from_zero_and_the_result_is_last() {
                     let writes = access.contains(naga::StorageAccess::STORE);
                     assert_eq!(writes, index == last, "{}: only the last binding is written", shader.name);
                 }
+                // Textures of the import and export kernels.
+                naga::AddressSpace::Handle => assert!(index > 0, "{}: binding {index}", shader.name),
                 other => panic!("{}: binding {index} is {other:?}", shader.name),
             }
         }

@@ -1,0 +1,80 @@
+// Enlarges an image by whole factors: nearest, or bilinear with or without aligned corners.
+//   dst[c, y, x] = sum over the four source pixels around (position(y), position(x)) of weight * src[c, ...]
+// src [channels, h, w]   dst [channels, h*scale, w*scale]   one invocation per group of four channels of a dst pixel
+// Positions are computed in the whole image, as exact fractions, and then moved into the tile: a pixel gets the same
+// weights in every tile.
+
+struct Params {
+    src_width: u32,
+    src_height: u32,
+    // The tile's first pixel in the whole image.
+    src_left: u32,
+    src_top: u32,
+    // The whole source's size.
+    full_width: u32,
+    full_height: u32,
+    dst_width: u32,
+    dst_height: u32,
+    dst_left: u32,
+    dst_top: u32,
+    groups: u32,
+}
+
+override SCALE_Y: u32;
+override SCALE_X: u32;
+// 0 nearest, 1 bilinear, 2 bilinear with aligned corners.
+override MODE: u32;
+
+@group(0) @binding(0) var<uniform> params: Params;
+@group(0) @binding(1) var<storage, read> src: array<elem4>;
+@group(0) @binding(2) var<storage, read_write> dst: array<elem4>;
+
+struct Taps {
+    low: u32,
+    high: u32,
+    // Of `high`.
+    weight: f32,
+}
+
+// The source pixels around dst pixel `position` of the whole image, as indices into a tile of `size` pixels at `origin`.
+fn taps(position: u32, scale: u32, full: u32, origin: u32, size: u32) -> Taps {
+    var numerator = position;
+    var denominator = scale;
+    if MODE == 1u {
+        // (position + 0.5) / scale - 0.5, not below zero.
+        numerator = max(2u * position + 1u, scale) - scale;
+        denominator = 2u * scale;
+    } else if MODE == 2u {
+        numerator = position * (full - 1u);
+        denominator = max(full * scale - 1u, 1u);
+    }
+    let low = min(numerator / denominator, full - 1u);
+    let high = min(low + 1u, full - 1u);
+    // Pixels that the tile does not hold are asked for by junk pixels only, but must not be read outside it.
+    return Taps(
+        min(max(low, origin) - origin, size - 1u),
+        min(max(high, origin) - origin, size - 1u),
+        f32(numerator % denominator) / f32(denominator),
+    );
+}
+
+@compute @workgroup_size(8, 8, 1)
+fn main(@builtin(global_invocation_id) id: vec3<u32>) {
+    if id.x >= params.dst_width || id.y >= params.dst_height {
+        return;
+    }
+    let rows = taps(params.dst_top + id.y, SCALE_Y, params.full_height, params.src_top, params.src_height);
+    let columns = taps(params.dst_left + id.x, SCALE_X, params.full_width, params.src_left, params.src_width);
+    let low = rows.low * params.src_width;
+    let high = rows.high * params.src_width;
+    var value = vec4<f32>(src[(low + columns.low) * params.groups + id.z]);
+    if MODE != 0u {
+        let top_right = vec4<f32>(src[(low + columns.high) * params.groups + id.z]);
+        let bottom_left = vec4<f32>(src[(high + columns.low) * params.groups + id.z]);
+        let bottom_right = vec4<f32>(src[(high + columns.high) * params.groups + id.z]);
+        let top = (1.0 - columns.weight) * value + columns.weight * top_right;
+        let bottom = (1.0 - columns.weight) * bottom_left + columns.weight * bottom_right;
+        value = (1.0 - rows.weight) * top + rows.weight * bottom;
+    }
+    dst[(id.y * params.dst_width + id.x) * params.groups + id.z] = to_elem4(value);
+}

@@ -1,0 +1,151 @@
+//! A linear map of the channels of every pixel, with bias, activation and residual fused into its store.
+//!
+//! `src` is `[in, h, w]`, `weight` is `[out, in]` or, from a 1x1 convolution, `[out, in, 1, 1]`, `bias` and PReLU's
+//! `slope` are `[out]`, `residual` is the output's size. The result is `[out, h, w]`, as `torch.nn.functional.linear`
+//! over the channel axis.
+
+use super::activation::{self, Function};
+use super::conv2d::Residual;
+use super::dispatch::{self, Binding, Dispatch, Shader, params};
+use super::{Axis, Io, Operator, Param, to_u32};
+use crate::error::{Error, Result};
+use crate::tensor::LANES;
+
+/// The operator.
+///
+/// Parameters: `weight`; `bias` if [`bias`](Self::bias); the slopes if the activation is PReLU. Inputs: `src`, then the
+/// residual if there is one.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Linear {
+    /// Channels of the input.
+    pub in_channels: usize,
+    /// Channels of the output.
+    pub out_channels: usize,
+    /// Whether there is a bias.
+    pub bias: bool,
+    /// Function applied to the result.
+    pub activation: Function,
+    /// Whether and where a second input is added.
+    pub residual: Option<Residual>,
+}
+
+/// Bias, then slopes, each padded to whole groups: what a store needs, in one buffer.
+pub(crate) fn pack_epilogue(bias: Option<&Param>, slopes: Option<&Param>, channels: usize) -> Result<Vec<f32>> {
+    let padded = channels.next_multiple_of(LANES);
+    let mut epilogue = vec![0.0; 2 * padded];
+    if let Some(bias) = bias {
+        bias.expect(&[channels])?;
+        epilogue[..channels].copy_from_slice(&bias.data);
+    }
+    if let Some(slopes) = slopes {
+        epilogue[padded..].copy_from_slice(&activation::pack_slopes(slopes, channels)?);
+    }
+    Ok(epilogue)
+}
+
+params! {
+    struct Params { pixels: u32, src_groups: u32, dst_groups: u32, row: u32 }
+}
+
+/// The kernels of this operator.
+pub const SHADERS: &[&Shader] = &[&SHADER];
+
+static SHADER: Shader = Shader {
+    name: "linear",
+    source: include_str!("../../shaders/linear.wgsl"),
+    library: &[dispatch::ACTIVATION],
+    params: Params::FIELDS,
+};
+
+/// Invocations of a workgroup, the pixels of each, and the groups of output channels of each.
+const INVOCATIONS: u32 = 64;
+const PIXELS: u32 = 4;
+const GROUPS: u32 = 2;
+/// Workgroups of one row of the grid; a device allows 65535.
+const ROW: u32 = 32768;
+
+impl Operator for Linear {
+    fn channels(&self, inputs: &[usize]) -> Result<usize> {
+        let fits = match (self.residual, inputs) {
+            (None, [src]) => *src == self.in_channels,
+            (Some(_), [src, residual]) => *src == self.in_channels && *residual == self.out_channels,
+            _ => false,
+        };
+        if !fits || self.in_channels == 0 || self.out_channels == 0 {
+            return Err(Error::shape(format!(
+                "linear from {} to {} channels cannot take inputs of {inputs:?} channels",
+                self.in_channels, self.out_channels
+            )));
+        }
+        Ok(self.out_channels)
+    }
+
+    fn size(&self, _: Axis, inputs: &[usize]) -> Result<usize> {
+        match inputs.get(1) {
+            Some(&residual) if residual != inputs[0] => {
+                Err(Error::shape(format!("linear: a residual of {residual} pixels does not fit {} pixels", inputs[0])))
+            }
+            _ => Ok(inputs[0]),
+        }
+    }
+
+    fn pack(&self, params: &[Param]) -> Result<Vec<Vec<f32>>> {
+        let mut params = params.iter();
+        let mut next = |what: &str| params.next().ok_or_else(|| Error::Weights(format!("linear: no {what}")));
+        let weight = next("weight")?;
+        if weight.shape != [self.out_channels, self.in_channels, 1, 1] {
+            weight.expect(&[self.out_channels, self.in_channels])?;
+        }
+        let bias = if self.bias { Some(next("bias")?) } else { None };
+        let slopes = if self.activation == Function::PRelu { Some(next("PReLU slopes")?) } else { None };
+
+        // The matrix [padded_in, padded_out].
+        let padded_out = self.out_channels.next_multiple_of(LANES);
+        let mut packed = vec![0.0; self.in_channels.next_multiple_of(LANES) * padded_out];
+        for (out, row) in weight.data.chunks_exact(self.in_channels).enumerate() {
+            for (inner, value) in row.iter().enumerate() {
+                packed[inner * padded_out + out] = *value;
+            }
+        }
+        Ok(vec![packed, pack_epilogue(bias, slopes, self.out_channels)?])
+    }
+
+    fn flops(&self, io: &Io) -> u64 {
+        let shape = io.output.shape;
+        let store = u64::from(self.bias) + u64::from(self.residual.is_some()) + self.activation.flops();
+        (shape.channels * shape.height * shape.width) as u64 * (2 * self.in_channels as u64 + store)
+    }
+
+    fn dispatch(&self, io: &Io) -> Result<Dispatch> {
+        let pixels = to_u32(io.output.shape.pixels()?)?;
+        let blocks = pixels.div_ceil(INVOCATIONS * PIXELS);
+        let row = blocks.min(ROW);
+        let params = Params {
+            pixels,
+            src_groups: to_u32(io.inputs[0].shape.channel_groups())?,
+            dst_groups: to_u32(io.output.shape.channel_groups())?,
+            row,
+        };
+        let residual = match self.residual {
+            None => 0,
+            Some(Residual::BeforeActivation) => 1,
+            Some(Residual::AfterActivation) => 2,
+        };
+        let mut constants = vec![("RESIDUAL", f64::from(residual))];
+        constants.extend(self.activation.constants());
+        Ok(Dispatch {
+            shader: &SHADER,
+            constants,
+            params: params.bytes(),
+            // Without a residual its binding reads the source, which the kernel then never does.
+            bindings: vec![
+                Binding::Input(0),
+                Binding::Weight(0),
+                Binding::Weight(1),
+                Binding::Input(usize::from(self.residual.is_some())),
+                Binding::Output,
+            ],
+            workgroups: [row, blocks.div_ceil(row.max(1)), params.dst_groups.div_ceil(GROUPS)],
+        })
+    }
+}

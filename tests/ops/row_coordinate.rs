@@ -1,0 +1,7 @@
+use sonolume::ops::row_coordinate::RowCoordinate;
+
+use crate::harness::Case;
+
+pub fn op(_: &Case) -> RowCoordinate {
+    RowCoordinate
+}

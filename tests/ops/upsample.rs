@@ -1,0 +1,13 @@
+use sonolume::ops::upsample::{Interpolation, Upsample};
+
+use crate::harness::Case;
+
+pub fn op(case: &Case) -> Upsample {
+    let mode = match case.text("mode") {
+        "nearest" => Interpolation::Nearest,
+        "bilinear" => Interpolation::Bilinear { align_corners: false },
+        "corners" => Interpolation::Bilinear { align_corners: true },
+        other => panic!("{case}: unknown mode {other}"),
+    };
+    Upsample { scale: case.pair("scale"), mode }
+}
