@@ -116,6 +116,16 @@ fn stored(shape: Shape) -> usize {
     shape.height * shape.width * shape.padded_channels()
 }
 
+/// Zeroes the padding lanes of whole pixels of `channels` channels.
+fn clear_padding(values: &mut [f32], channels: usize) {
+    let lanes = channels.next_multiple_of(LANES);
+    if lanes > channels {
+        for pixel in values.chunks_exact_mut(lanes) {
+            pixel[channels..].fill(0.0);
+        }
+    }
+}
+
 /// Planar to storage layout; the padding lanes stay as they are.
 pub(crate) fn pack(tensor: &HostTensor, packed: &mut [f32]) {
     let shape = tensor.shape();

@@ -22,18 +22,27 @@ macro_rules! for_each_operator {
     ($callback:ident) => {
         $callback! {
             Activation => activation,
+            Binary => binary,
+            ChannelAttention => channel_attention,
             Concat => concat,
             Conv2d => conv2d,
             ConvTranspose2d => conv_transpose2d,
             Crop => crop,
+            Gate => gate,
             GlobalPool => global_pool,
+            Gram => gram,
+            LayerNorm => layer_norm,
             Linear => linear,
+            Moments => moments,
+            Normalize => normalize,
             Pad => pad,
             PixelShuffle => pixel_shuffle,
             PixelUnshuffle => pixel_unshuffle,
             Pool2d => pool2d,
             RowCoordinate => row_coordinate,
+            ScaleShift => scale_shift,
             Upsample => upsample,
+            WindowAttention => window_attention,
         }
     };
 }

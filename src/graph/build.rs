@@ -68,8 +68,7 @@ impl Graph {
     /// # Errors
     /// As [`Graph::push`].
     pub fn concat(&mut self, a: Value, b: Value) -> Result<Value> {
-        let channels = [self.channels(a), self.channels(b)];
-        self.push(Concat { channels }, &[a, b], vec![])
+        self.push(Concat, &[a, b], vec![])
     }
 
     /// `function(first half of the channels) * second half`.

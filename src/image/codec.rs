@@ -190,31 +190,8 @@ impl Frame {
     /// [`Error::Options`] if the format cannot hold 16 bits ([`Frame::to_8bit`] converts), a transparent pixel
     /// ([`Frame::without_alpha`] drops alpha) or a picture this large; the message names formats that can.
     pub fn encode(&self, format: Format) -> Result<Vec<u8>> {
-        if self.bits() == 16 && !matches!(format, Format::Png | Format::Tiff) {
-            return Err(Error::Options(format!(
-                "{} holds 8 bits per sample and this picture has 16: write PNG or TIFF, or convert it to 8 bits first",
-                format.name()
-            )));
-        }
-        let side = match format {
-            Format::WebP => 16_383,
-            Format::Jpeg => 65_535,
-            _ => u32::MAX as usize,
-        };
-        if self.width.max(self.height) > side {
-            return Err(Error::Options(format!(
-                "{} holds at most {side} pixels a side and this picture has {}x{}: write PNG or TIFF",
-                format.name(),
-                self.width,
-                self.height
-            )));
-        }
+        self.check_format(format)?;
         if format == Format::Jpeg && self.layout.has_alpha() {
-            if !self.is_opaque() {
-                return Err(Error::Options(
-                    "JPEG cannot hold transparent pixels: write PNG, TIFF, BMP or WebP, or drop alpha first".into(),
-                ));
-            }
             return self.without_alpha().encode(format);
         }
         // The TIFF encoder has no grey with alpha, and the BMP encoder drops its alpha without a word.
@@ -236,6 +213,39 @@ impl Frame {
         }
         .map_err(failed)?;
         Ok(out.into_inner())
+    }
+
+    /// Fails if the format cannot hold this picture's bits, transparency or size: what [`Frame::encode`] would say, before
+    /// work is done for it.
+    ///
+    /// # Errors
+    /// [`Error::Options`], as [`Frame::encode`].
+    pub fn check_format(&self, format: Format) -> Result<()> {
+        if self.bits() == 16 && !matches!(format, Format::Png | Format::Tiff) {
+            return Err(Error::Options(format!(
+                "{} holds 8 bits per sample and this picture has 16: write PNG or TIFF, or convert it to 8 bits first",
+                format.name()
+            )));
+        }
+        let side = match format {
+            Format::WebP => 16_383,
+            Format::Jpeg => 65_535,
+            _ => u32::MAX as usize,
+        };
+        if self.width.max(self.height) > side {
+            return Err(Error::Options(format!(
+                "{} holds at most {side} pixels a side and this picture has {}x{}: write PNG or TIFF",
+                format.name(),
+                self.width,
+                self.height
+            )));
+        }
+        if format == Format::Jpeg && !self.is_opaque() {
+            return Err(Error::Options(
+                "JPEG cannot hold transparent pixels: write PNG, TIFF, BMP or WebP, or drop alpha first".into(),
+            ));
+        }
+        Ok(())
     }
 
     /// Encodes the picture in the format that the file name ends in and writes it as [`write_atomically`] does.

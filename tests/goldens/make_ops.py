@@ -233,6 +233,190 @@ def upsample(case):
     return [x], [], F.interpolate(x, scale_factor=scale, mode="nearest" if mode == "nearest" else "bilinear", **options)
 
 
+def layer_norm(case):
+    x = case.normal(1, *case.sizes("src")) + case.real("mean")
+    channels = x.shape[1]
+    weight = case.normal(channels) if case.integer("weight") else None
+    bias = case.normal(channels) if case.integer("bias") else None
+    if case.integer("center"):
+        y = F.layer_norm(x.movedim(1, -1), (channels,), weight, bias, case.real("eps")).movedim(-1, 1)
+    else:
+        # Restormer's BiasFree_LayerNorm: the variance is about the mean, the result is not.
+        y = x / torch.sqrt(x.var(1, keepdim=True, unbiased=False) + case.real("eps"))
+        y = y * (1 if weight is None else weight.view(-1, 1, 1)) + (0 if bias is None else bias.view(-1, 1, 1))
+    return [x], [param for param in (weight, bias) if param is not None], y
+
+
+def scale_shift(case):
+    x = case.normal(1, *case.sizes("src"))
+    channels = x.shape[1]
+    mean, variance, weight, bias = case.normal(channels), case.uniform(channels, low=0.2, high=2), *case.normal(2, channels)
+    scale = (weight / torch.sqrt(variance + 1e-5)).float().double()
+    shift = (bias - mean * scale).float().double()
+    slopes = slopes_of(case, channels)
+    return [x], [scale, shift] + slopes, activate(case, F.batch_norm(x, mean, variance, weight, bias, eps=1e-5), *slopes)
+
+
+def moments_of(x, groups, eps):
+    parts = x.reshape(groups, -1)
+    mean, rstd = parts.mean(1), 1 / torch.sqrt(parts.var(1, unbiased=False) + eps)
+    each = torch.stack([mean, rstd], 1).repeat_interleave(x.shape[1] // groups, 0)
+    return each.reshape(1, -1, 1, 1)
+
+
+def moments(case):
+    x = case.normal(1, *case.sizes("src")) + case.real("mean")
+    # Channels differ, so that a mix-up shows.
+    x = x * case.uniform(x.shape[1], 1, 1, low=0.5, high=2) + case.normal(x.shape[1], 1, 1)
+    x = x.float().double()
+    return [x], [], moments_of(x, case.integer("groups"), case.real("eps"))
+
+
+def normalize(case):
+    x = case.normal(1, *case.sizes("src"))
+    channels, groups, eps = x.shape[1], case.integer("groups"), case.real("eps")
+    x = (x * case.uniform(channels, 1, 1, low=0.5, high=2) + case.normal(channels, 1, 1)).float().double()
+    weight = case.normal(channels) if case.integer("weight") else None
+    bias = case.normal(channels) if case.integer("bias") else None
+    if groups == channels:
+        y = F.instance_norm(x, weight=weight, bias=bias, eps=eps)
+    else:
+        y = F.group_norm(x, groups, weight, bias, eps)
+    slopes = slopes_of(case, channels)
+    y = activate(case, y, *slopes)
+    inputs = [x, moments_of(x, groups, eps)]
+    if case.integer("residual"):
+        inputs.append(case.normal(*x.shape))
+        y = y + inputs[2]
+    return inputs, [param for param in (weight, bias) if param is not None] + slopes, y
+
+
+def binary(case):
+    channels, height, width = case.sizes("src")
+    a = case.normal(1, channels, height, width)
+    shapes = {"none": (channels, height, width), "pooled": (channels, 1, 1), "channel": (1, height, width)}
+    b = case.normal(1, *shapes[case.text("broadcast")])
+    y = a * b if case.text("kind") == "multiply" else case.real("alpha") * a + case.real("beta") * b
+    slopes = slopes_of(case, channels)
+    return [a, b], slopes, activate(case, y, *slopes)
+
+
+def gate(case):
+    x = case.normal(1, *case.sizes("src"))
+    first, second = x.chunk(2, dim=1)
+    slopes = slopes_of(case, first.shape[1])
+    return [x], slopes, activate(case, first, *slopes) * second
+
+
+def restormer_attention(qkv, temperature, heads):
+    """Restormer's MDTA between its projections: the attention matrix, and what it makes of the values."""
+    _, channels, height, width = qkv.shape
+    q, k, v = (part.reshape(heads, -1, height * width) for part in qkv.chunk(3, dim=1))
+    q, k = F.normalize(q, dim=-1), F.normalize(k, dim=-1)
+    attention = ((q @ k.transpose(-2, -1)) * temperature).softmax(dim=-1)
+    return attention, (attention @ v).reshape(1, channels // 3, height, width)
+
+
+def gram_layout(attention):
+    """[heads, size, size] as `gram` stores it: vectors of one column of four rows."""
+    rows = attention.reshape(-1, attention.shape[-1])
+    rows = F.pad(rows, (0, 0, 0, -len(rows) % 4))
+    return rows.reshape(-1, 4, rows.shape[-1]).transpose(1, 2).reshape(1, -1, 1, 1)
+
+
+def gram(case):
+    heads, size = case.integer("heads"), case.integer("size")
+    qkv = case.normal(1, 3 * heads * size, *case.sizes("image"))
+    if case.integer("flat"):
+        qkv[:, 1] = 0
+        qkv[:, heads * size + 2] = 0
+    temperature = case.uniform(heads, 1, 1, low=0.5, high=4)
+    return [qkv], [temperature], gram_layout(restormer_attention(qkv, temperature, heads)[0])
+
+
+def channel_attention(case):
+    heads, size = case.integer("heads"), case.integer("size")
+    qkv = case.normal(1, 3 * heads * size, *case.sizes("image"))
+    # Known to tests/suite/extents.rs, which puts the two operators together.
+    temperature = torch.arange(1, heads + 1).double().reshape(heads, 1, 1)
+    attention, y = restormer_attention(qkv, temperature, heads)
+    return [qkv, gram_layout(attention)], [], y
+
+
+def relative_position_index(window):
+    """Swin's: for every pair of a window's pixels, the row of the bias table."""
+    coords = torch.stack(torch.meshgrid(torch.arange(window[0]), torch.arange(window[1]), indexing="ij")).flatten(1)
+    relative = (coords[:, :, None] - coords[:, None, :]).permute(1, 2, 0).contiguous()
+    relative[:, :, 0] = (relative[:, :, 0] + window[0] - 1) * (2 * window[1] - 1)
+    relative[:, :, 1] += window[1] - 1
+    return relative.sum(-1)
+
+
+def partition(x, window):
+    """[1, h, w, c] to [windows, pixels of a window, c]."""
+    _, height, width, channels = x.shape
+    x = x.view(height // window[0], window[0], width // window[1], window[1], channels)
+    return x.permute(0, 2, 1, 3, 4).reshape(-1, window[0] * window[1], channels)
+
+
+def swin_mask(height, width, window, shift):
+    """Swin's: -100 between the parts of a rolled image that are no neighbours."""
+    image = torch.zeros(1, height, width, 1).double()
+    slices = [(slice(0, -size), slice(-size, -by), slice(-by, None)) for size, by in zip(window, shift)]
+    for index, (rows, columns) in enumerate((rows, columns) for rows in slices[0] for columns in slices[1]):
+        image[:, rows, columns] = index
+    regions = partition(image, window).squeeze(-1)
+    return torch.where(regions[:, None] != regions[:, :, None], -100.0, 0.0).double()
+
+
+def window_attention(case):
+    heads, size, cosine = case.integer("heads"), case.integer("size"), case.integer("cosine")
+    window, shift = case.sizes("window"), case.sizes("shift")
+    height, width = case.sizes("image")
+    qkv = case.normal(1, 3 * heads * size, height, width)
+    if cosine:
+        # Exact in f16: cosines times a scale of 100 magnify its rounding beyond what tells a right kernel from a wrong one.
+        qkv = qkv.half().double()
+    table = case.normal((2 * window[0] - 1) * (2 * window[1] - 1), heads)
+    logit_scale = case.uniform(heads, 1, 1, low=1, high=4)
+    if heads > 1:
+        # Above ln 100, where Swin V2 cuts it.
+        logit_scale[0] = 5
+
+    def scores(q, k):
+        if cosine:
+            product = F.normalize(q, dim=-1) @ F.normalize(k, dim=-1).transpose(-2, -1)
+            return product * torch.clamp(logit_scale, max=torch.log(torch.tensor(100.0)).item()).exp()
+        return (q * size**-0.5) @ k.transpose(-2, -1)
+
+    def split(x):
+        return x.reshape(x.shape[0], x.shape[1], 3, heads, size).permute(2, 0, 3, 1, 4)
+
+    x = qkv.movedim(1, -1)
+    if case.integer("clip"):
+        y, x_ = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
+        y, x_ = y.flatten(), x_.flatten()
+        ids = [(p + (s - b) % s) // s for p, s, b in ((y, window[0], shift[0]), (x_, window[1], shift[1]))]
+        apart = (ids[0][:, None] != ids[0]) | (ids[1][:, None] != ids[1])
+        rows = (y[:, None] - y + window[0] - 1).clamp(0, 2 * window[0] - 2)
+        columns = (x_[:, None] - x_ + window[1] - 1).clamp(0, 2 * window[1] - 2)
+        q, k, v = split(x.reshape(1, height * width, -1))
+        attention = scores(q, k) + table[rows * (2 * window[1] - 1) + columns].permute(2, 0, 1)
+        attention = attention.masked_fill(apart, -torch.inf)
+        out = (attention.softmax(-1) @ v).transpose(1, 2).reshape(1, height, width, heads * size)
+    else:
+        x = torch.roll(x, (-shift[0], -shift[1]), (1, 2))
+        q, k, v = split(partition(x, window))
+        attention = scores(q, k) + table[relative_position_index(window)].permute(2, 0, 1)
+        if any(shift):
+            attention = attention + swin_mask(height, width, window, shift)[:, None]
+        out = (attention.softmax(-1) @ v).transpose(1, 2)
+        out = out.reshape(height // window[0], width // window[1], window[0], window[1], heads * size)
+        out = out.permute(0, 2, 1, 3, 4).reshape(1, height, width, heads * size)
+        out = torch.roll(out, (shift[0], shift[1]), (1, 2))
+    return [qkv], [table] + ([logit_scale] if cosine else []), out.movedim(-1, 1)
+
+
 def main():
     stems = sys.argv[1:] or sorted(path.stem for path in (ROOT / "ops").glob("*.txt"))
     for stem in stems:

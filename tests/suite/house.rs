@@ -43,7 +43,8 @@ fn every_shader_file_is_used() {
 const LAYERS: &[&[&str]] = &[
     &["error"],
     &["tensor"],
-    &["image", "tile", "metrics", "weights", "ops", "phantom"],
+    &["image", "tile", "metrics", "weights", "ops"],
+    &["phantom"],
     &["graph"],
     &["cpu", "models"],
     &["gpu"],

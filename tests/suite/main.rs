@@ -1,8 +1,13 @@
 //! All integration tests, in one binary so that they link once. Each module is one claim of the crate.
 
+#[cfg(feature = "cli")]
+mod cli;
 mod contract;
+mod extents;
 mod harness;
 mod house;
+mod models;
 mod operators;
+mod tiling;
 #[path = "../ops/ops.rs"]
 mod ops;

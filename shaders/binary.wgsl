@@ -1,0 +1,47 @@
+// Two tensors, element by element, then an activation.
+//   KIND 0: dst = f(alpha * a + beta * b)      KIND 1: dst = f(a * b)
+// a, dst [channels, height, width]   b of the same size (BROADCAST 0), [channels, 1, 1] (1) or [1, height, width] (2)
+// slope [channels], PReLU's   one invocation per group of four channels
+// Padding lanes are set to zero: the products of a long chain would leave the finite numbers.
+
+struct Params {
+    width: u32,
+    height: u32,
+    groups: u32,
+    channels: u32,
+    alpha: f32,
+    beta: f32,
+}
+
+override KIND: u32;
+override BROADCAST: u32;
+
+@group(0) @binding(0) var<uniform> params: Params;
+@group(0) @binding(1) var<storage, read> a: array<elem4>;
+@group(0) @binding(2) var<storage, read> b: array<elem4>;
+@group(0) @binding(3) var<storage, read> slope: array<elem4>;
+@group(0) @binding(4) var<storage, read_write> dst: array<elem4>;
+
+@compute @workgroup_size(8, 8, 1)
+fn main(@builtin(global_invocation_id) id: vec3<u32>) {
+    if id.x >= params.width || id.y >= params.height {
+        return;
+    }
+    let pixel = id.y * params.width + id.x;
+    let at = pixel * params.groups + id.z;
+    var other: vec4<f32>;
+    switch BROADCAST {
+        case 1u: { other = vec4<f32>(b[id.z]); }
+        case 2u: { other = vec4<f32>(f32(b[pixel].x)); }
+        default: { other = vec4<f32>(b[at]); }
+    }
+    let one = vec4<f32>(a[at]);
+    var value: vec4<f32>;
+    if KIND == 0u {
+        value = params.alpha * one + params.beta * other;
+    } else {
+        value = one * other;
+    }
+    value = select(vec4<f32>(0.0), value, live4(id.z, params.channels));
+    dst[at] = to_elem4(activate(value, vec4<f32>(slope[id.z])));
+}

@@ -1,0 +1,156 @@
+//! The options that choose the generator and the device, and what the user is told about the choice.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use clap::{Args, ValueEnum};
+use serde_json::{Value, json};
+use sonolume::enhancer::DEFAULT_MEMORY_LIMIT_BYTES;
+use sonolume::gpu::DeviceKind;
+use sonolume::models::DEFAULT_MODEL;
+use sonolume::{Device, DeviceInfo, Enhancer, ModelSource, Precision, TileSize};
+
+use super::console::Console;
+use super::failure::{Failure, Kind, Result};
+
+/// Options of every command that runs a generator.
+#[derive(Args)]
+pub struct EngineOptions {
+    /// The generator: a built-in one's name (see `sonolume models`) or a safetensors file. Given again, the generators
+    /// run one after the other, each on the result of the one before.
+    #[arg(short, long = "model", value_name = "NAME_OR_PATH")]
+    pub models: Vec<OsString>,
+
+    /// `auto`: the best GPU, without one the CPU; `cpu`; `gpu`: the best GPU or nothing; else a part of a device's name
+    /// (see `sonolume devices`).
+    #[arg(long, default_value = "auto", value_parser = device)]
+    device: Device,
+
+    /// How a GPU stores activations and weights; the CPU always computes in f32.
+    #[arg(long, value_enum, default_value_t = PrecisionName::F32)]
+    precision: PrecisionName,
+
+    /// Side of a tile in pixels, or `auto`: as large as the memory limit allows. The result is the same bits for every
+    /// size.
+    #[arg(long, default_value = "auto", value_name = "auto|PIXELS")]
+    tile: Tile,
+
+    /// The most memory that activations should take, in MiB.
+    #[arg(long, value_name = "MIB", default_value_t = DEFAULT_MEMORY_LIMIT_BYTES >> 20, value_parser = clap::value_parser!(u64).range(1..1 << 40))]
+    memory_limit: u64,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum PrecisionName {
+    F32,
+    F16,
+}
+
+/// `auto` or a side in pixels.
+#[derive(Clone, Copy)]
+struct Tile(TileSize);
+
+impl FromStr for Tile {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text.parse() {
+            _ if text.eq_ignore_ascii_case("auto") => Ok(Self(TileSize::Auto)),
+            Ok(side @ 1..=0xFFFF_FFFF) => Ok(Self(TileSize::Square(side))),
+            _ => Err("write `auto`, or the side of a tile in pixels, at least 1"),
+        }
+    }
+}
+
+fn device(text: &str) -> Result<Device, &'static str> {
+    if text.trim().is_empty() {
+        return Err("write `auto`, `cpu`, `gpu` or a part of a device's name");
+    }
+    Ok(Device::parse(text))
+}
+
+impl EngineOptions {
+    /// Loads the generator and opens the device; says so if there is only the CPU.
+    pub fn open(&self, console: &Console) -> Result<Enhancer> {
+        let precision = match self.precision {
+            PrecisionName::F32 => Precision::F32,
+            PrecisionName::F16 => Precision::F16,
+        };
+        let mut builder = Enhancer::builder()
+            .device(self.device.clone())
+            .precision(precision)
+            .tile(self.tile.0)
+            .memory_limit_bytes(self.memory_limit << 20);
+        for model in &self.models {
+            builder = builder.model(source(model)?);
+        }
+        let enhancer = builder.build()?;
+        let device = enhancer.device();
+        tracing::info!(model = enhancer.model().name, device = device.name, "ready");
+        if let Some(reason) = self.fallback(&device) {
+            console.note(reason);
+        }
+        if precision == Precision::F16 && device.kind == DeviceKind::Cpu {
+            console.note("the CPU computes in f32: --precision f16 changes nothing");
+        }
+        Ok(enhancer)
+    }
+
+    /// Why the CPU does the work, if nobody asked for it.
+    pub fn fallback(&self, device: &DeviceInfo) -> Option<&'static str> {
+        let fell_back = matches!(self.device, Device::Auto) && device.kind == DeviceKind::Cpu;
+        fell_back.then_some("there is no GPU that wgpu can use: the CPU does the work")
+    }
+}
+
+/// Where a generator comes from: a built-in one's name or a file that exists.
+pub fn source(text: &OsString) -> Result<ModelSource> {
+    if let Some(name) = text.to_str()
+        && let built_in @ ModelSource::Default = ModelSource::parse(name)
+    {
+        return Ok(built_in);
+    }
+    let path = PathBuf::from(text);
+    if !path.exists() {
+        let message = format!("no generator of this name is built in (`{DEFAULT_MODEL}` is), and there is no such file");
+        return Err(Failure::new(Kind::File, message).at(&path));
+    }
+    Ok(ModelSource::File(path))
+}
+
+/// The weights files among `models`.
+pub fn weights_files(models: &[OsString]) -> impl Iterator<Item = PathBuf> {
+    models.iter().map(PathBuf::from).filter(|path| path.is_file())
+}
+
+/// What reports say of a device.
+pub fn device_record(device: &DeviceInfo) -> Value {
+    json!({
+        "name": device.name,
+        "kind": kind_name(device.kind),
+        "backend": device.backend,
+        "driver": device.driver,
+        "f16": device.f16,
+    })
+}
+
+/// What people call a kind of device.
+pub fn kind_name(kind: DeviceKind) -> &'static str {
+    match kind {
+        DeviceKind::Discrete => "discrete",
+        DeviceKind::Integrated => "integrated",
+        DeviceKind::Virtual => "virtual",
+        DeviceKind::Software => "software",
+        DeviceKind::Cpu => "cpu",
+        _ => "other",
+    }
+}
+
+/// What reports say of a precision.
+pub fn precision_name(precision: Precision) -> &'static str {
+    match precision {
+        Precision::F32 => "f32",
+        Precision::F16 => "f16",
+    }
+}

@@ -1,0 +1,136 @@
+//! Reference of [`crate::ops::window_attention`]: window by window, head by head, query by query.
+
+use std::ops::Range;
+
+use rayon::prelude::*;
+
+use super::{clear_padding, row_elements};
+use crate::ops::window_attention::WindowAttention;
+use crate::ops::{Axis, Io};
+
+pub(super) fn run(op: &WindowAttention, io: &Io, weights: &[Vec<f32>], inputs: &[&[f32]], output: &mut [f32]) {
+    let shape = io.output.shape;
+    let columns = op.windows(Axis::Horizontal, &io.output);
+    // One row of windows is one thread's work.
+    let mut bands = Vec::new();
+    let mut rest = output;
+    for rows in op.windows(Axis::Vertical, &io.output) {
+        let (band, below) = rest.split_at_mut(rows.len() * row_elements(shape));
+        bands.push((rows, band));
+        rest = below;
+    }
+    bands.into_par_iter().for_each_init(Scratch::default, |scratch, (rows, band)| {
+        for columns in &columns {
+            for head in 0..op.heads {
+                scratch.gather(op, io, inputs[0], weights[0][head], head, [&rows, columns]);
+                attend(op, io, &weights[0], head, columns, scratch, band);
+            }
+        }
+        clear_padding(band, shape.channels);
+    });
+}
+
+/// One head of one window.
+#[derive(Default)]
+struct Scratch {
+    /// Pixels of a row of the window.
+    columns: usize,
+    /// Queries times the scale, `[tokens, head_channels]`.
+    queries: Vec<f32>,
+    /// Keys, `[head_channels, tokens]`.
+    keys: Vec<f32>,
+    /// Values, `[tokens, head_channels]`.
+    values: Vec<f32>,
+    /// Scores of one query, then their exponentials.
+    scores: Vec<f32>,
+}
+
+impl Scratch {
+    fn gather(
+        &mut self,
+        op: &WindowAttention,
+        io: &Io,
+        src: &[f32],
+        scale: f32,
+        head: usize,
+        [rows, columns]: [&Range<usize>; 2],
+    ) {
+        let shape = io.inputs[0].shape;
+        let (size, channels, lanes) = (op.head_channels, op.heads * op.head_channels, shape.padded_channels());
+        let tokens = rows.len() * columns.len();
+        self.columns = columns.len();
+        for buffer in [&mut self.queries, &mut self.keys, &mut self.values] {
+            buffer.resize(tokens * size, 0.0);
+        }
+        self.scores.resize(tokens, 0.0);
+        let pixels = rows.clone().flat_map(|y| columns.clone().map(move |x| y * shape.width + x));
+        for (token, pixel) in pixels.enumerate() {
+            let pixel = &src[pixel * lanes..][..lanes];
+            let [query, key, value] = [0, 1, 2].map(|part| &pixel[part * channels + head * size..][..size]);
+            let factor = if op.cosine { scale / norm(query) } else { scale };
+            for (to, from) in self.queries[token * size..].iter_mut().zip(query) {
+                *to = from * factor;
+            }
+            let factor = if op.cosine { 1.0 / norm(key) } else { 1.0 };
+            for (to, from) in self.keys[token..].iter_mut().step_by(tokens).zip(key) {
+                *to = from * factor;
+            }
+            self.values[token * size..][..size].copy_from_slice(value);
+        }
+    }
+}
+
+/// As `torch.nn.functional.normalize` divides by it.
+fn norm(vector: &[f32]) -> f32 {
+    vector.iter().map(|x| x * x).sum::<f32>().sqrt().max(1e-12)
+}
+
+fn attend(
+    op: &WindowAttention,
+    io: &Io,
+    table: &[f32],
+    head: usize,
+    columns: &Range<usize>,
+    scratch: &mut Scratch,
+    band: &mut [f32],
+) {
+    let shape = io.output.shape;
+    let size = op.head_channels;
+    let [window_height, window_width] = op.window;
+    let bias_width = 2 * window_width - 1;
+    let bias = &table[op.heads + head * (2 * window_height - 1) * bias_width..];
+    let Scratch { columns: width, queries, keys, values, scores } = scratch;
+    let tokens = scores.len();
+    for (token, query) in queries.chunks_exact(size).enumerate() {
+        let (y, x) = (token / *width, token % *width);
+        for (key_y, scores) in scores.chunks_exact_mut(*width).enumerate() {
+            // Towards the left as the key goes to the right.
+            let row = &bias[(y + window_height - 1 - key_y) * bias_width..][..x + window_width];
+            for (score, bias) in scores.iter_mut().zip(row.iter().rev()) {
+                *score = *bias;
+            }
+        }
+        for (query, keys) in query.iter().zip(keys.chunks_exact(tokens)) {
+            for (score, key) in scores.iter_mut().zip(keys) {
+                *score += query * key;
+            }
+        }
+        let peak = scores.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+        let mut total = 0.0;
+        for score in scores.iter_mut() {
+            *score = libm::expf(*score - peak);
+            total += *score;
+        }
+        let at = (y * shape.width + columns.start + x) * shape.padded_channels() + head * size;
+        let output = &mut band[at..][..size];
+        output.fill(0.0);
+        for (weight, values) in scores.iter().zip(values.chunks_exact(size)) {
+            for (output, value) in output.iter_mut().zip(values) {
+                *output += weight * value;
+            }
+        }
+        for output in output {
+            *output /= total;
+        }
+    }
+}

@@ -1,0 +1,127 @@
+//! Two tensors, element by element, then an activation: sums, products, and gates by a pooled value or a map.
+//!
+//! `a` and the result are `[channels, height, width]`; `b` is of the same size, or `[channels, 1, 1]`, or
+//! `[1, height, width]`. `f(alpha * a + beta * b)` is `torch.add`, `f(a * b)` is `torch.mul`.
+
+use super::activation::Function;
+use super::dispatch::{self, Binding, Dispatch, Shader, WORKGROUP, params};
+use super::scale_shift::pack_slopes;
+use super::{Axis, Io, Operator, Param, Span, to_u32};
+use crate::error::{Error, Result};
+
+/// Which function of the two.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum BinaryKind {
+    /// `alpha * a + beta * b`.
+    Add {
+        /// Factor of the first input.
+        alpha: f32,
+        /// Factor of the second.
+        beta: f32,
+    },
+    /// `a * b`.
+    Multiply,
+}
+
+/// What the second input's size is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(u32)]
+pub enum Broadcast {
+    /// That of the first.
+    #[default]
+    None = 0,
+    /// `[channels, 1, 1]`: one value for each channel.
+    Pooled = 1,
+    /// `[1, height, width]`: one value for each pixel.
+    Channel = 2,
+}
+
+/// The operator. Inputs: `a`, `b`. Parameters: the slopes if the activation is PReLU.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Binary {
+    /// Channels of the first input and of the output.
+    pub channels: usize,
+    /// The function.
+    pub kind: BinaryKind,
+    /// The second input's size.
+    pub broadcast: Broadcast,
+    /// Function applied to the result.
+    pub activation: Function,
+}
+
+params! {
+    struct Params { width: u32, height: u32, groups: u32, channels: u32, alpha: f32, beta: f32 }
+}
+
+/// The kernels of this operator.
+pub const SHADERS: &[&Shader] = &[&SHADER];
+
+static SHADER: Shader = Shader {
+    name: "binary",
+    source: include_str!("../../shaders/binary.wgsl"),
+    library: &[dispatch::ACTIVATION, dispatch::LANES],
+    params: Params::FIELDS,
+};
+
+impl Operator for Binary {
+    fn channels(&self, inputs: &[usize]) -> Result<usize> {
+        let second = if self.broadcast == Broadcast::Channel { 1 } else { self.channels };
+        if inputs != [self.channels, second] || self.channels == 0 {
+            return Err(Error::shape(format!(
+                "binary operator: inputs of {inputs:?} channels, {} and {second} are expected",
+                self.channels
+            )));
+        }
+        Ok(self.channels)
+    }
+
+    fn size(&self, _: Axis, inputs: &[usize]) -> Result<usize> {
+        let second = if self.broadcast == Broadcast::Pooled { 1 } else { inputs[0] };
+        if inputs[1] != second {
+            return Err(Error::shape(format!(
+                "binary operator: the second input has {} pixels, {second} are expected",
+                inputs[1]
+            )));
+        }
+        Ok(inputs[0])
+    }
+
+    fn reads(&self, _: Axis, index: usize, wanted: Span, size: usize) -> Span {
+        if index == 1 && self.broadcast == Broadcast::Pooled { Span::all(size) } else { wanted }
+    }
+
+    fn pack(&self, params: &[Param]) -> Result<Vec<Vec<f32>>> {
+        Ok(vec![pack_slopes(self.activation, params.iter(), self.channels)?])
+    }
+
+    fn flops(&self, io: &Io) -> u64 {
+        let shape = io.output.shape;
+        let each = if self.kind == BinaryKind::Multiply { 1 } else { 3 };
+        (each + self.activation.flops()) * (shape.channels * shape.height * shape.width) as u64
+    }
+
+    fn dispatch(&self, io: &Io) -> Result<Dispatch> {
+        let shape = io.output.shape;
+        let (kind, alpha, beta) = match self.kind {
+            BinaryKind::Add { alpha, beta } => (0, alpha, beta),
+            BinaryKind::Multiply => (1, 0.0, 0.0),
+        };
+        let params = Params {
+            width: to_u32(shape.width)?,
+            height: to_u32(shape.height)?,
+            groups: to_u32(shape.channel_groups())?,
+            channels: to_u32(shape.channels)?,
+            alpha,
+            beta,
+        };
+        let mut constants = vec![("KIND", f64::from(kind)), ("BROADCAST", f64::from(self.broadcast as u32))];
+        constants.extend(self.activation.constants());
+        Ok(Dispatch {
+            shader: &SHADER,
+            constants,
+            params: params.bytes(),
+            bindings: vec![Binding::Input(0), Binding::Input(1), Binding::Weight(0), Binding::Output],
+            workgroups: [params.width.div_ceil(WORKGROUP), params.height.div_ceil(WORKGROUP), params.groups],
+        })
+    }
+}

@@ -1,0 +1,22 @@
+use sonolume::ops::binary::{Binary, BinaryKind, Broadcast};
+
+use super::activation;
+use crate::harness::Case;
+
+pub fn op(case: &Case) -> Binary {
+    Binary {
+        channels: case.shape("src").channels,
+        kind: match case.text("kind") {
+            "add" => BinaryKind::Add { alpha: case.number("alpha"), beta: case.number("beta") },
+            "multiply" => BinaryKind::Multiply,
+            other => panic!("{case}: unknown kind {other}"),
+        },
+        broadcast: match case.text("broadcast") {
+            "none" => Broadcast::None,
+            "pooled" => Broadcast::Pooled,
+            "channel" => Broadcast::Channel,
+            other => panic!("{case}: unknown broadcast {other}"),
+        },
+        activation: activation::function(case),
+    }
+}
