@@ -256,9 +256,10 @@ impl<'a, 'w> Builder<'a, 'w> {
         let mean = self.weights.take(&format!("{name}.running_mean"), &[channels])?;
         let variance = self.weights.take(&format!("{name}.running_var"), &[channels])?;
         self.weights.ignore(&format!("{name}.num_batches_tracked"));
+        let has_bias = self.weights.has(&format!("{name}.bias"));
         let mut affine = |part: &str, default: f32| -> Result<Vec<f32>> {
             let name = format!("{name}.{part}");
-            if self.weights.has(&name) {
+            if self.weights.has(&name) || (part == "weight" && has_bias) {
                 Ok(self.weights.take(&name, &[channels])?.data.clone())
             } else {
                 Ok(vec![default; channels])

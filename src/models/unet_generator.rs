@@ -76,7 +76,7 @@ impl Config {
                 x = self.norm(&mut b, &format!("{}.2", level(depth)), x)?;
             }
         }
-        for (depth, skip) in (1..=last).zip(skips).rev() {
+        for (depth, skip) in skips.into_iter().enumerate().map(|(index, skip)| (index + 1, skip)).rev() {
             let at = if depth < last { 5 } else { 3 };
             x = b.activation(x, Function::Relu)?;
             x = b.conv_transpose(&format!("{}.{at}", level(depth)), x, 2, 1, 0)?;
