@@ -14,7 +14,10 @@ pub mod builder;
 /// Calls `$callback!` with the modules of all architectures, in the order in which they are tried.
 macro_rules! for_each_architecture {
     ($callback:ident) => {
-        $callback! { sonolume, mimicknet, nafnet, swinir, restormer, attention_unet, swin_v2_unet }
+        $callback! {
+            sonolume, mimicknet, resnet_generator, unet_generator, usenhance_side, usenhance_shuffle, rrdbnet, compact, dncnn,
+            nafnet, swinir, restormer, attention_unet, swin_v2_unet,
+        }
     };
 }
 

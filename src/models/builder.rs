@@ -277,6 +277,29 @@ impl<'a, 'w> Builder<'a, 'w> {
         self.group_norm(name, x, groups, eps)
     }
 
+    /// The norm of a network whose kind its tensors tell, as PyTorch evaluates it: batch norm, or instance norm that has
+    /// tracked its statistics, if there are running statistics; else instance norm, affine if there is `name.weight`.
+    ///
+    /// Before PyTorch 0.4.1 instance norm always saved statistics, which no generator of that time used: they have
+    /// neither a weight nor `num_batches_tracked` beside them, and are passed over.
+    ///
+    /// # Errors
+    /// [`Error::Weights`] if they are missing or do not fit `x`.
+    pub fn any_norm(&mut self, name: &str, x: Value, eps: f32) -> Result<Value> {
+        let has = |part: &str| self.weights.has(&format!("{name}.{part}"));
+        if !has("running_mean") {
+            return self.instance_norm(name, x, eps);
+        }
+        if has("weight") || has("num_batches_tracked") {
+            return self.batch_norm(name, x, eps);
+        }
+        let channels = self.graph.channels(x);
+        for part in ["running_mean", "running_var"] {
+            self.weights.take(&format!("{name}.{part}"), &[channels])?;
+        }
+        self.instance_norm(name, x, eps)
+    }
+
     /// Batch norm in evaluation: `name.running_mean`, `name.running_var`, and weight and bias if they are there. It is
     /// folded into the convolution before it when the graph is fused.
     ///
@@ -287,9 +310,10 @@ impl<'a, 'w> Builder<'a, 'w> {
         let mean = self.weights.take(&format!("{name}.running_mean"), &[channels])?;
         let variance = self.weights.take(&format!("{name}.running_var"), &[channels])?;
         self.weights.ignore(&format!("{name}.num_batches_tracked"));
+        let has_bias = self.weights.has(&format!("{name}.bias"));
         let mut affine = |part: &str, default: f32| -> Result<Vec<f32>> {
             let name = format!("{name}.{part}");
-            if self.weights.has(&name) {
+            if self.weights.has(&name) || (part == "weight" && has_bias) {
                 Ok(self.weights.take(&name, &[channels])?.data.clone())
             } else {
                 Ok(vec![default; channels])

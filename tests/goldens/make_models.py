@@ -4,6 +4,8 @@
 
 Needs torch, numpy and safetensors, for public implementations also spandrel, spandrel_extra_arches and timm; seeded by each generator's name. One function an architecture, which answers
 (state dict, input, output).
+Needs torch, numpy and safetensors; seeded by each generator's name. One function an architecture, which answers
+(state dict, input, output), and the file's metadata if it matters.
 """
 
 import sys
@@ -13,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
+from torch import nn
 from safetensors.torch import save_file
 
 ROOT = Path(__file__).resolve().parent
@@ -31,13 +34,17 @@ def generator(name, **options):
     return register
 
 
-def randomise(module, scale=1.0):
-    """Draws every weight anew: fresh networks often start with zeros, which would hide mistakes."""
+def randomise(module, scale=1.0, norms=False):
+    """Draws every weight anew: fresh networks often start with zeros, which would hide mistakes.
+
+    `norms`: every one-dimensional weight is a norm's, and lies around one.
+    """
     for name, value in sorted(module.state_dict().items()):
         if value.is_floating_point():
             fan = max(value[0].numel(), 1) if value.dim() > 1 else 1
             noise = torch.randn_like(value) * scale * (fan**-0.5 if value.dim() > 1 else 0.1)
-            base = 1.0 if name.endswith(("norm.weight", "running_var")) else 0.0
+            is_norm = name.endswith(("norm.weight", "running_var")) or (norms and value.dim() == 1 and name.endswith("weight"))
+            base = 1.0 if is_norm else 0.0
             value.copy_((noise + base).abs() if name.endswith("running_var") else noise + base)
     return module.eval()
 
@@ -60,10 +67,16 @@ def sonolume(size, **options):
 
 
 @generator("mimicknet", kernel=(3, 3), levels=4, size=(48, 32))
-@generator("mimicknet-7x3", kernel=(7, 3), levels=2, size=(37, 22))
-def mimicknet(kernel, levels, size, width=4):
-    """Keras layer names in the order of execution; sizes are padded by reflection to multiples of 2^levels."""
-    state, counts = {}, {"conv2d": 0, "conv2d_transpose": 0}
+@generator("mimicknet-odd", kernel=(3, 3), levels=2, size=(21, 15), first=19)
+@generator("mimicknet-7x3", kernel=(7, 3), levels=2, size=(37, 22), slope=0.0)
+@generator("mimicknet-first", kernel=(7, 3), levels=2, size=(18, 13), slope=0.0, stem=True)
+def mimicknet(kernel, levels, size, width=4, slope=0.2, stem=False, first=0):
+    """Keras layer names in the order of execution; sizes are padded by reflection to multiples of 2^levels.
+
+    `stem` is the first of the published scripts: one more convolution, and one 1x1 convolution for each level that is
+    made, counted and not used. `first` is the number of the first layer.
+    """
+    state, counts = {}, {"conv2d": first, "conv2d_transpose": first}
 
     def layer(kind, *shape):
         index = counts[kind]
@@ -74,21 +87,26 @@ def mimicknet(kernel, levels, size, width=4):
         state[f"{name}.bias"] = torch.randn(outputs) * 0.1
         return state[f"{name}.weight"].double(), state[f"{name}.bias"].double()
 
-    def block(x, function):
-        for _ in range(2):
+    def block(x, function, convolutions=2):
+        counts["conv2d"] += stem and convolutions == 2
+        for _ in range(convolutions):
             weight, bias = layer("conv2d", width, x.shape[1], *kernel)
             x = function(F.conv2d(x, weight, bias, padding=(kernel[0] // 2, kernel[1] // 2)))
         return x
 
+    def down(x):
+        return F.leaky_relu(x, slope)
+
     image = torch.rand(1, 1, *size)
     height, width_ = size
     x = F.pad(image.double(), (0, -width_ % 2**levels, 0, -height % 2**levels), mode="reflect")
+    x = block(x, down, int(stem))
     skips = []
     for _ in range(levels):
-        x = block(x, lambda t: F.leaky_relu(t, 0.2))
+        x = block(x, down)
         skips.append(x)
         x = F.max_pool2d(x, 2)
-    x = block(x, lambda t: F.leaky_relu(t, 0.2))
+    x = block(x, down)
     for skip in reversed(skips):
         x = F.conv_transpose2d(x, *layer("conv2d_transpose", width, width, 2, 2), stride=2)
         x = block(torch.cat([x, skip], 1), F.relu)
@@ -292,14 +310,279 @@ def swin_v2_unet(channels, skips, affine, size, buffers=False, **options):
     return state, x, y
 
 
+
+
+def norm_layer(kind, channels):
+    """`instance`, `affine` (instance), `tracked` (instance with running statistics), `batch` or `none`."""
+    return {
+        "instance": lambda: nn.InstanceNorm2d(channels),
+        "affine": lambda: nn.InstanceNorm2d(channels, affine=True),
+        "tracked": lambda: nn.InstanceNorm2d(channels, track_running_stats=True),
+        "affine-tracked": lambda: nn.InstanceNorm2d(channels, affine=True, track_running_stats=True),
+        "batch": lambda: nn.BatchNorm2d(channels),
+        "none": nn.Identity,
+    }[kind]()
+
+
+def signed(module, channels, size, multiple=1):
+    """As `answer`, for values from -1 to 1; sizes padded by reflection to `multiple`, and the result cropped."""
+    x = torch.rand(1, channels, *size) * 2 - 1
+    state = {name: value.clone().contiguous() for name, value in module.state_dict().items()}
+    height, width = size
+    padded = F.pad(x, (0, -width % multiple, 0, -height % multiple), mode="reflect")
+    return state, x, module.double()(padded.double())[..., :height, :width].float()
+
+
+class Residual(nn.Module):
+    """A block whose `conv_block` is added to its input."""
+
+    def __init__(self, *modules):
+        super().__init__()
+        self.conv_block = nn.Sequential(*modules)
+
+    def forward(self, x):
+        return x + self.conv_block(x)
+
+
+@generator("resnet-instance", size=(22, 15))
+@generator("resnet-zero", norm="instance", border="zero", blocks=2, channels=1, size=(20, 12))
+@generator("resnet-zero-dropout", norm="affine", border="zero", dropout=True, size=(17, 20))
+@generator("resnet-affine", norm="affine", dropout=True, blocks=9, channels=1, size=(16, 28))
+@generator("resnet-tracked", norm="tracked", size=(23, 18))
+@generator("resnet-affine-tracked", norm="affine-tracked", blocks=1, size=(12, 16))
+@generator("resnet-batch", norm="batch", blocks=2, size=(22, 17))
+@generator("resnet-none", norm="none", blocks=2, channels=1, size=(12, 17))
+@generator("resnet-old", norm="instance", old=True, size=(20, 16))
+def resnet(norm="instance", border="reflect", dropout=False, blocks=3, channels=3, width=4, size=(16, 16), old=False):
+    """The reference repository's `ResnetGenerator`. `old`: statistics that PyTorch 0.3 saved and nobody used."""
+    bias = norm not in ("batch", "none")
+
+    def norm_relu(count):
+        return [norm_layer(norm, count), nn.ReLU()]
+
+    def padded(count):
+        pad = [nn.ReflectionPad2d(1)] if border == "reflect" else []
+        return [*pad, nn.Conv2d(count, count, 3, padding=0 if pad else 1, bias=bias)]
+
+    modules = [nn.ReflectionPad2d(3), nn.Conv2d(channels, width, 7, bias=bias), *norm_relu(width)]
+    for count in (width, 2 * width):
+        modules += [nn.Conv2d(count, 2 * count, 3, stride=2, padding=1, bias=bias), *norm_relu(2 * count)]
+    count = 4 * width
+    drop = [nn.Dropout(0.5)] if dropout else []
+    for _ in range(blocks):
+        modules.append(Residual(*padded(count), *norm_relu(count), *drop, *padded(count), norm_layer(norm, count)))
+    for count in (4 * width, 2 * width):
+        up = nn.ConvTranspose2d(count, count // 2, 3, stride=2, padding=1, output_padding=1, bias=bias)
+        modules += [up, *norm_relu(count // 2)]
+    modules += [nn.ReflectionPad2d(3), nn.Conv2d(width, channels, 7), nn.Tanh()]
+    module = randomise(nn.ModuleDict({"model": nn.Sequential(*modules)}), norms=True)["model"]
+    state, x, y = signed(module, channels, size)
+    state = {f"model.{name}": value for name, value in state.items()}
+    if old:
+        counts = {name[:-5]: value for name, value in state.items() if name.endswith(".bias")}
+        for name in list(counts)[:-1]:
+            head, index = name.rsplit(".", 1)
+            after = f"{head}.{int(index) + 1}"
+            state[f"{after}.running_mean"] = torch.randn_like(counts[name])
+            state[f"{after}.running_var"] = torch.rand_like(counts[name]) + 0.5
+    return state, x, y
+
+
+class UNetLevel(nn.Module):
+    """A level of the reference's U-Net: LeakyReLU in place, so that the skip has it too."""
+
+    def __init__(self, *modules, outermost=False):
+        super().__init__()
+        self.model = nn.Sequential(*modules)
+        self.outermost = outermost
+
+    def forward(self, x):
+        return self.model(x) if self.outermost else torch.cat([x, self.model(x)], 1)
+
+
+@generator("unet-batch", size=(44, 37))
+@generator("unet-instance", norm="instance", levels=5, channels=1, size=(64, 96))
+@generator("unet-instance-tracked", norm="tracked", levels=3, size=(24, 17))
+@generator("unet-none", norm="none", levels=3, size=(9, 16))
+@generator("unet-256", norm="batch", levels=8, width=1, channels=1, size=(256, 256))
+def unet(norm="batch", levels=4, channels=3, width=4, size=(32, 32)):
+    """The reference repository's `UnetGenerator`, built from the inside."""
+    bias = norm not in ("batch", "none")
+    widths = [width * 2 ** min(level, 3) for level in range(levels)]
+
+    def down(a, b):
+        return nn.Conv2d(a, b, 4, stride=2, padding=1, bias=bias)
+
+    def up(a, b, bias=bias):
+        return nn.ConvTranspose2d(a, b, 4, stride=2, padding=1, bias=bias)
+
+    a, b = widths[-2:]
+    module = UNetLevel(nn.LeakyReLU(0.2, True), down(a, b), nn.ReLU(True), up(b, a), norm_layer(norm, a))
+    for level in range(levels - 2, 0, -1):
+        a, b = widths[level - 1 : level + 1]
+        head = [nn.LeakyReLU(0.2, True), down(a, b), norm_layer(norm, b)]
+        # As the reference: dropout in the levels of full width, which counts as a module.
+        drop = [nn.Dropout(0.5)] if level >= 3 else []
+        module = UNetLevel(*head, module, nn.ReLU(True), up(2 * b, a), norm_layer(norm, a), *drop)
+    a = widths[0]
+    module = UNetLevel(down(channels, a), module, nn.ReLU(True), up(2 * a, channels, True), nn.Tanh(), outermost=True)
+    module = randomise(nn.ModuleDict({"model": module}), norms=True)["model"]
+    state, x, y = signed(module, channels, size, 2**levels)
+    return {f"model.{name}": value for name, value in state.items()}, x, y
+
+
+@generator("compact-x4", upscale=4, size=(9, 14))
+@generator("compact-x2", upscale=2, num_in_ch=1, num_out_ch=1, size=(12, 7))
+@generator("compact-x1-relu", upscale=1, act_type="relu", size=(11, 8))
+@generator("compact-x3", upscale=3, num_conv=3, size=(7, 10))
+@generator("compact-leaky", upscale=2, act_type="leakyrelu", size=(5, 6))
+def compact(size, **options):
+    from spandrel.architectures.Compact import Compact
+
+    options = {"num_in_ch": 3, "num_out_ch": 3, "num_feat": 6, "num_conv": 2, **options}
+    result = answer(randomise(Compact(**options)), 1, options["num_in_ch"], *size)
+    return (*result, {"activation": "leakyrelu"}) if options.get("act_type") == "leakyrelu" else result
+
+
+def rename_rrdb(state, names):
+    """The old names of spandrel's module as one of the two newer generations has them."""
+    import re
+
+    blocks = max(int(name.split(".")[3]) for name in state if name.startswith("model.1.sub."))
+    last = max(int(name.split(".")[1]) for name in state)
+    body = names == "body"
+    renamed = {}
+    for name, value in state.items():
+        parts = name.split(".")
+        if match := re.fullmatch(r"model\.1\.sub\.(\d+)\.RDB(\d)\.conv(\d)\.0\.(\w+)", name):
+            block, dense, conv, kind = match.groups()
+            path = f"body.{block}.rdb{dense}" if body else f"RRDB_trunk.{block}.RDB{dense}"
+            renamed[f"{path}.conv{conv}.{kind}"] = value
+            continue
+        index = int(parts[1])
+        if index == 0:
+            new = "conv_first"
+        elif index == 1:
+            assert int(parts[3]) == blocks
+            new = "conv_body" if body else "trunk_conv"
+        elif index == last:
+            new = "conv_last"
+        elif index == last - 2:
+            new = "conv_hr" if body else "HRconv"
+        else:
+            new = f"conv_up{index // 3}" if body else f"upconv{index // 3}"
+        renamed[f"{new}.{parts[-1]}"] = value
+    return renamed
+
+
+@generator("rrdbnet-x4", names="body", scale=4, size=(9, 7))
+@generator("rrdbnet-x2", names="body", scale=4, shuffle=2, size=(9, 14))
+@generator("rrdbnet-x1", names="body", scale=4, shuffle=4, channels=1, size=(18, 13))
+@generator("rrdbnet-trunk-x4", names="trunk", scale=4, channels=1, size=(5, 8))
+@generator("rrdbnet-trunk-x2", names="trunk", scale=2, size=(6, 7))
+@generator("rrdbnet-old-x4", names="old", scale=4, size=(6, 5))
+@generator("rrdbnet-old-x1", names="old", scale=1, blocks=2, size=(8, 9))
+def rrdbnet(names, scale, size, channels=3, shuffle=1, blocks=1):
+    from spandrel.architectures.ESRGAN import ESRGAN
+    from spandrel.architectures.ESRGAN.__arch import RRDB as implementation
+
+    # Its dense blocks grow by 32 channels, whatever the width: less, to keep the files small.
+    original = implementation.B.RRDB
+    if original.__name__ == "RRDB":
+        implementation.B.RRDB = lambda **options: original(**{**options, "gc": 5})
+    inputs = channels * shuffle * shuffle
+    factor = None if shuffle == 1 else shuffle
+    module = ESRGAN(
+        in_nc=inputs, out_nc=channels, num_filters=4, num_blocks=blocks, scale=scale, shuffle_factor=factor
+    )
+    state, x, y = answer(randomise(module, 1.5), 1, channels, *size)
+    return (state if names == "old" else rename_rrdb(state, names)), x, y
+
+
+@generator("dncnn", act_mode="BR", size=(13, 10))
+@generator("dncnn-color", act_mode="BR", in_nc=3, out_nc=3, nb=5, size=(8, 11))
+@generator("dncnn-plain", act_mode="R", nb=8, size=(9, 12))
+@generator("dncnn-instance", act_mode="IR", nb=4, size=(14, 9))
+def dncnn(size, **options):
+    from spandrel.architectures.DnCNN import DnCNN
+
+    options = {"in_nc": 1, "out_nc": 1, "nc": 6, "nb": 4, **options}
+    return answer(randomise(DnCNN(**options), norms=True), 1, options["in_nc"], *size)
+
+
+class Usenhance(nn.Module):
+    """Both kinds; the names and shapes are in `src/models/usenhance_*.rs`."""
+
+    def __init__(self, side, channels, width, blocks, levels=2):
+        super().__init__()
+
+        def unit(conv, count):
+            return nn.ModuleDict({"conv": conv, "norm": nn.InstanceNorm2d(count, affine=True)})
+
+        def reflecting(a, b, size):
+            return nn.Conv2d(a, b, size, padding=size // 2, padding_mode="reflect")
+
+        widths = [width * 2**level for level in range(levels + 1)]
+        deep = widths[-1]
+        self.stem = unit(reflecting(channels, width, 7), width)
+        self.down = nn.ModuleList(unit(nn.Conv2d(a, 2 * a, 3, stride=2, padding=1), 2 * a) for a in widths[:-1])
+        if side:
+            self.side = nn.ModuleDict({"conv": nn.Conv2d(deep, 3, 3, padding=1), "project": nn.Conv2d(3, deep, 1)})
+        self.blocks = nn.ModuleList(
+            nn.ModuleDict(
+                {
+                    "conv1": reflecting(deep, deep, 3),
+                    "norm1": nn.InstanceNorm2d(deep, affine=True),
+                    "conv2": reflecting(deep, deep, 3),
+                    "norm2": nn.InstanceNorm2d(deep, affine=True),
+                }
+            )
+            for _ in range(blocks)
+        )
+        make = (
+            (lambda a: nn.ConvTranspose2d(a, a // 2, 3, stride=2, padding=1, output_padding=1))
+            if side
+            else (lambda a: nn.Conv2d(a, 2 * a, 3, padding=1))
+        )
+        self.up = nn.ModuleList(unit(make(a), a // 2) for a in reversed(widths[1:]))
+        self.head = nn.ModuleDict({"conv": reflecting(width, channels, 7)})
+        self.has_side = side
+
+    def forward(self, x):
+        x = F.relu(self.stem["norm"](self.stem["conv"](x)))
+        skips = []
+        for unit in self.down:
+            skips.append(x)
+            x = F.relu(unit["norm"](unit["conv"](x)))
+        if self.has_side:
+            x = x + self.side["project"](F.relu(self.side["conv"](x)).mean((2, 3), keepdim=True))
+        for block in self.blocks:
+            y = F.relu(block["norm1"](block["conv1"](x)))
+            x = x + block["norm2"](block["conv2"](y))
+        for unit in self.up:
+            x = unit["conv"](x)
+            x = F.relu(unit["norm"](x if self.has_side else F.pixel_shuffle(x, 2)))
+            x = x + skips.pop() if self.has_side else x
+        return torch.tanh(self.head["conv"](x))
+
+
+@generator("usenhance-shuffle", side=False, channels=1, width=4, blocks=2, size=(21, 30))
+@generator("usenhance-shuffle-color", side=False, channels=3, width=3, blocks=1, size=(12, 16))
+@generator("usenhance-side", side=True, channels=1, width=4, blocks=2, size=(23, 18))
+@generator("usenhance-side-deep", side=True, channels=3, width=3, blocks=1, levels=3, size=(40, 28))
+def usenhance(size, **options):
+    module = randomise(Usenhance(**options), norms=True)
+    return signed(module, options["channels"], size, 2 ** options.get("levels", 2))
+
+
 def main():
     for name in sys.argv[1:] or GENERATORS:
         torch.manual_seed(zlib.crc32(name.encode()))
         with torch.no_grad():
-            state, x, y = GENERATORS[name]()
+            state, x, y, *metadata = GENERATORS[name]()
         path = ROOT / "models" / f"{name}.safetensors"
         path.parent.mkdir(exist_ok=True)
-        save_file(state, path)
+        save_file(state, path, *metadata)
         save_file({"input": x.contiguous(), "output": y.contiguous()}, path.with_suffix(".reference.safetensors"))
         print(name, sum(value.numel() for value in state.values()), "parameters", list(x.shape), "->", list(y.shape))
 

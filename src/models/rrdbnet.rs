@@ -1,0 +1,187 @@
+//! RRDBNet: the generator of ESRGAN, Real-ESRGAN and BSRGAN.
+//!
+//! Wang et al., "ESRGAN: enhanced super-resolution generative adversarial networks", 2018. Residual-in-residual dense
+//! blocks with LeakyReLU 0.2 and residuals scaled by 0.2, then nearest-neighbour enlargements, each followed by a
+//! convolution. Three generations of key names are known. Generators for x2 and x1 (Real-ESRGAN) take the image by pixel
+//! unshuffle and enlarge four times; sizes are then padded by reflection at the bottom and right.
+
+use super::ValueRange;
+use super::builder::{Builder, Window};
+use crate::error::{Error, Result};
+use crate::graph::{Graph, Value};
+use crate::ops::Border;
+use crate::ops::activation::Function;
+use crate::ops::upsample::Interpolation;
+use crate::weights::Weights;
+
+/// What people call it.
+pub const NAME: &str = "RRDBNet";
+/// Its tensors' names.
+pub const SIGNATURE: &[&str] = &[
+    "conv_first.*",
+    "body.*.rdb*.conv*.*",
+    "RRDB_trunk.*.RDB*.conv*.*",
+    "conv_body.*",
+    "trunk_conv.*",
+    "conv_up*.*",
+    "upconv*.*",
+    "conv_hr.*",
+    "HRconv.*",
+    "conv_last.*",
+    "model.1.sub.*",
+];
+/// The values it takes and gives.
+pub const RANGE: ValueRange = ValueRange::Unit;
+
+const LEAKY: Function = Function::LeakyRelu { slope: 0.2 };
+/// The factor of every residual.
+const RESIDUAL: f32 = 0.2;
+/// Far more doublings than any device holds.
+const MOST_DOUBLINGS: usize = 6;
+
+/// How the tensors are named.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Names {
+    /// `conv_first`, `body.0.rdb1.conv1`, `conv_up1`: BasicSR and Real-ESRGAN.
+    Body,
+    /// `conv_first`, `RRDB_trunk.0.RDB1.conv1`, `upconv1`: ESRGAN of 2020 and BSRGAN.
+    Trunk,
+    /// `model.0`, `model.1.sub.0.RDB1.conv1.0`, `model.3`: ESRGAN of 2018.
+    Sequential,
+}
+
+/// Hyper-parameters.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// How the tensors are named.
+    pub names: Names,
+    /// Residual-in-residual dense blocks.
+    pub blocks: usize,
+    /// Times the features are doubled in size.
+    pub doublings: usize,
+    /// Pixels of the image, on each axis, that share one pixel of the features.
+    pub unshuffle: usize,
+}
+
+impl Config {
+    /// Recognises the weights by their names and shapes.
+    pub fn detect(weights: &Weights) -> Option<Self> {
+        [Names::Body, Names::Trunk, Names::Sequential].into_iter().find_map(|names| Self::with(names, weights))
+    }
+
+    fn with(names: Names, weights: &Weights) -> Option<Self> {
+        let blocks = weights.count(|block| format!("{}.weight", names.dense(block, 1, 1)));
+        let doublings = weights.count(|index| format!("{}.weight", names.up(index)));
+        if blocks == 0 || doublings > MOST_DOUBLINGS || !weights.has(&format!("{}.weight", names.trunk(blocks))) {
+            return None;
+        }
+        let shape = |name: String| weights.shape(&name).filter(|shape| shape.len() == 4);
+        let inputs = shape(format!("{}.weight", names.first()))?[1];
+        let outputs = shape(format!("{}.weight", names.last(doublings)))?[0];
+        let unshuffle = match inputs.checked_div(outputs) {
+            Some(4) if inputs.is_multiple_of(outputs) => 2,
+            Some(16) if inputs.is_multiple_of(outputs) => 4,
+            _ => 1,
+        };
+        Some(Self { names, blocks, doublings, unshuffle })
+    }
+
+    /// Builds the generator.
+    ///
+    /// # Errors
+    /// [`Error::Weights`] if a tensor is missing or does not fit.
+    pub fn build(&self, weights: &mut Weights) -> Result<Graph> {
+        let names = self.names;
+        let Some(&[_, channels, ..]) = weights.shape(&format!("{}.weight", names.first())) else {
+            return Err(Error::Weights(format!("tensor `{}.weight` is missing", names.first())));
+        };
+        let mut b = Builder::new(weights);
+        let image = b.input(channels / (self.unshuffle * self.unshuffle));
+        let mut x = image;
+        if self.unshuffle > 1 {
+            x = b.pad_to_multiple(x, self.unshuffle, Border::Reflect)?;
+            x = b.pixel_unshuffle(x, self.unshuffle)?;
+        }
+        let features = b.conv(names.first(), x, Window::default())?;
+        x = features;
+        for block in 0..self.blocks {
+            x = self.block(&mut b, block, x)?;
+        }
+        x = b.conv(&names.trunk(self.blocks), x, Window::default())?;
+        x = b.add(x, features)?;
+        for index in 0..self.doublings {
+            x = b.upsample(x, 2, Interpolation::Nearest)?;
+            x = b.conv(&names.up(index), x, Window::default())?;
+            x = b.activation(x, LEAKY)?;
+        }
+        x = b.conv(&names.high_resolution(self.doublings), x, Window::default())?;
+        x = b.activation(x, LEAKY)?;
+        x = b.conv(&names.last(self.doublings), x, Window::default())?;
+        if self.unshuffle > 1 {
+            x = b.crop_like(x, image)?;
+        }
+        Ok(b.finish(x))
+    }
+
+    /// Three dense blocks, and a residual around each and around all.
+    fn block(&self, b: &mut Builder, block: usize, input: Value) -> Result<Value> {
+        let mut x = input;
+        for dense in 1..=3 {
+            let (mut seen, mut y) = (x, x);
+            for conv in 1..=5 {
+                y = b.conv(&self.names.dense(block, dense, conv), seen, Window::default())?;
+                if conv < 5 {
+                    y = b.activation(y, LEAKY)?;
+                    seen = b.concat(seen, y)?;
+                }
+            }
+            x = b.scaled_add(y, RESIDUAL, x, 1.0)?;
+        }
+        b.scaled_add(x, RESIDUAL, input, 1.0)
+    }
+}
+
+impl Names {
+    fn first(self) -> &'static str {
+        if self == Self::Sequential { "model.0" } else { "conv_first" }
+    }
+
+    fn dense(self, block: usize, dense: usize, conv: usize) -> String {
+        match self {
+            Self::Body => format!("body.{block}.rdb{dense}.conv{conv}"),
+            Self::Trunk => format!("RRDB_trunk.{block}.RDB{dense}.conv{conv}"),
+            Self::Sequential => format!("model.1.sub.{block}.RDB{dense}.conv{conv}.0"),
+        }
+    }
+
+    fn trunk(self, blocks: usize) -> String {
+        match self {
+            Self::Body => "conv_body".into(),
+            Self::Trunk => "trunk_conv".into(),
+            Self::Sequential => format!("model.1.sub.{blocks}"),
+        }
+    }
+
+    fn up(self, index: usize) -> String {
+        match self {
+            Self::Body => format!("conv_up{}", index + 1),
+            Self::Trunk => format!("upconv{}", index + 1),
+            Self::Sequential => format!("model.{}", 3 * index + 3),
+        }
+    }
+
+    fn high_resolution(self, doublings: usize) -> String {
+        match self {
+            Self::Body => "conv_hr".into(),
+            Self::Trunk => "HRconv".into(),
+            Self::Sequential => format!("model.{}", 3 * doublings + 2),
+        }
+    }
+
+    fn last(self, doublings: usize) -> String {
+        match self {
+            Self::Body | Self::Trunk => "conv_last".into(),
+            Self::Sequential => format!("model.{}", 3 * doublings + 4),
+        }
+    }
+}
