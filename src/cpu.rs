@@ -75,7 +75,13 @@ impl CpuRunner {
                 .zip(&step.io.inputs)
                 .map(|(&slot, place)| &slots[slot][..stored(place.shape)])
                 .collect();
-            run_operator(&node.op, &step.io, &self.weights[step.node], &inputs, &mut output[..stored(step.io.output.shape)]);
+            run_operator(
+                &node.op,
+                &step.io,
+                &self.weights[step.node],
+                &inputs,
+                &mut output[..stored(step.io.output.shape)],
+            );
             slots[step.output] = output;
         }
         let results = plan.outputs.iter().map(|(slot, place)| unpack(&slots[*slot], place.shape)).collect();
@@ -98,7 +104,8 @@ pub fn run_node(node: &Node, inputs: &[&HostTensor]) -> Result<HostTensor> {
         node.op.size(Axis::Vertical, &sizes(Axis::Vertical))?,
         node.op.size(Axis::Horizontal, &sizes(Axis::Horizontal))?,
     );
-    let io = Io { inputs: inputs.iter().map(|tensor| Place::whole(tensor.shape())).collect(), output: Place::whole(shape) };
+    let io =
+        Io { inputs: inputs.iter().map(|tensor| Place::whole(tensor.shape())).collect(), output: Place::whole(shape) };
     let mut packed = Vec::with_capacity(inputs.len());
     for tensor in inputs {
         let mut values = vec![0.0; tensor.shape().stored_elements()?];

@@ -61,11 +61,13 @@ impl ModelSource {
             Self::Default => Model::built_in(),
             #[cfg(not(feature = "default-weights"))]
             Self::Default => Err(Error::Options(
-                "this build has no generator inside: name a weights file, or build with the feature default-weights".into(),
+                "this build has no generator inside: name a weights file, or build with the feature default-weights"
+                    .into(),
             )),
             #[cfg(not(target_arch = "wasm32"))]
             Self::File(path) => {
-                let name = path.file_stem().map_or_else(|| path.display().to_string(), |stem| stem.to_string_lossy().into());
+                let name =
+                    path.file_stem().map_or_else(|| path.display().to_string(), |stem| stem.to_string_lossy().into());
                 let in_file = |message: String| Error::Weights(format!("{}: {message}", path.display()));
                 Model::load(name, Weights::open(&path)?).map_err(|error| match error {
                     Error::Weights(message) => in_file(message),
@@ -325,14 +327,15 @@ impl Enhancer {
         check_strength(strength)?;
         let channels = inner.model.in_channels();
         if channels != inner.model.out_channels() || ![1, 3].contains(&channels) {
-            return Err(Error::Options("images on the device need a generator from 1 to 1 or from 3 to 3 channels".into()));
+            return Err(Error::Options(
+                "images on the device need a generator from 1 to 1 or from 3 to 3 channels".into(),
+            ));
         }
         let black_white = if inner.model.range == ValueRange::Signed { [-1.0, 1.0] } else { [0.0, 1.0] };
         let factor = inner.model.graph.scale()?[0].up;
         let transfer = Transfer { input, output, factor, channels, black_white, strength };
         transfer.check()?;
-        let outcome =
-            run::run_device(&inner.engine, &transfer, inner.tile, inner.memory_limit_bytes, &mut job).await?;
+        let outcome = run::run_device(&inner.engine, &transfer, inner.tile, inner.memory_limit_bytes, &mut job).await?;
         Ok(inner.report(strength, [input.size(), output.size()], &outcome, started.elapsed(), started))
     }
 }

@@ -64,9 +64,17 @@ impl GpuRunner {
 
     /// As [`GpuRunner::new`], with memory around every activation for tests.
     #[doc(hidden)]
-    pub async fn with_guard(context: Arc<Context>, graph: Arc<Graph>, precision: Precision, guard: Guard) -> Result<Self> {
+    pub async fn with_guard(
+        context: Arc<Context>,
+        graph: Arc<Graph>,
+        precision: Precision,
+        guard: Guard,
+    ) -> Result<Self> {
         if precision == Precision::F16 && !context.has_f16() {
-            return Err(Error::Options(format!("{} has no 16-bit floats in shaders: use precision f32", context.info().name)));
+            return Err(Error::Options(format!(
+                "{} has no 16-bit floats in shaders: use precision f32",
+                context.info().name
+            )));
         }
         let mut bytes = 0u64;
         let scopes = context.push_scopes();
@@ -87,7 +95,13 @@ impl GpuRunner {
         let weights = upload();
         scopes.pop(bytes).await?;
         let arena = Arena::new(guard);
-        Ok(Self { context, graph, precision, weights: weights?, state: Mutex::new(State { arena, prepared: HashMap::new() }) })
+        Ok(Self {
+            context,
+            graph,
+            precision,
+            weights: weights?,
+            state: Mutex::new(State { arena, prepared: HashMap::new() }),
+        })
     }
 
     /// The device it runs on.

@@ -148,7 +148,12 @@ impl Graph {
     /// Number of weights, each tensor counted once.
     pub fn parameters(&self) -> usize {
         let mut seen = std::collections::HashSet::new();
-        self.nodes.iter().flat_map(|node| &node.params).filter(|p| seen.insert(Arc::as_ptr(p))).map(|p| p.data.len()).sum()
+        self.nodes
+            .iter()
+            .flat_map(|node| &node.params)
+            .filter(|p| seen.insert(Arc::as_ptr(p)))
+            .map(|p| p.data.len())
+            .sum()
     }
 
     /// True if some operator depends on the whole image.

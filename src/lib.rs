@@ -1,4 +1,6 @@
-//! sonolume
+#![doc = include_str!("../README.md")]
+#![warn(missing_docs)]
+
 pub mod cpu;
 pub mod enhancer;
 pub mod error;
@@ -13,7 +15,9 @@ pub mod tensor;
 pub mod tile;
 pub mod weights;
 
-pub use enhancer::{CancelToken, Device, Enhanced, Enhancer, EnhancerBuilder, Job, ModelSource, Progress, Report, TileSize};
+pub use enhancer::{
+    CancelToken, Device, Enhanced, Enhancer, EnhancerBuilder, Job, ModelSource, Progress, Report, TileSize,
+};
 pub use error::{Error, Result};
 pub use gpu::{DeviceInfo, Precision};
 pub use image::Frame;

@@ -99,7 +99,8 @@ impl Model {
             };
             let leftovers = weights.leftovers();
             if let Some(first) = leftovers.first() {
-                let more = if leftovers.len() > 1 { format!(" and {} more", leftovers.len() - 1) } else { String::new() };
+                let more =
+                    if leftovers.len() > 1 { format!(" and {} more", leftovers.len() - 1) } else { String::new() };
                 refusal.get_or_insert(format!(
                     "the weights look like {} ({details}), but it has no tensor `{first}`{more}",
                     architecture.name
@@ -132,7 +133,8 @@ impl Model {
                 next.range.text()
             )));
         }
-        let graph = (*self.graph).clone().then((*next.graph).clone()).map_err(|error| Error::Weights(error.to_string()))?;
+        let graph =
+            (*self.graph).clone().then((*next.graph).clone()).map_err(|error| Error::Weights(error.to_string()))?;
         Ok(Self {
             name: format!("{}+{}", self.name, next.name),
             architecture: format!("{}+{}", self.architecture, next.architecture),

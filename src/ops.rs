@@ -8,8 +8,8 @@
 //! value: who writes a tensor writes them too, who reads it must not depend on them.
 
 use crate::error::{Error, Result};
-use crate::tensor::Shape;
 pub use crate::tensor::Param;
+use crate::tensor::Shape;
 
 pub mod dispatch;
 pub mod span;

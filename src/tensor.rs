@@ -159,7 +159,10 @@ impl Param {
         let name = name.into();
         let elements = shape.iter().try_fold(1usize, |product, &size| product.checked_mul(size));
         if elements != Some(data.len()) {
-            return Err(Error::Weights(format!("tensor `{name}`: shape {shape:?} does not hold {} elements", data.len())));
+            return Err(Error::Weights(format!(
+                "tensor `{name}`: shape {shape:?} does not hold {} elements",
+                data.len()
+            )));
         }
         Ok(Self { name, shape, data })
     }
@@ -170,7 +173,10 @@ impl Param {
     /// [`Error::Weights`] naming the tensor, the shape found and the shape expected.
     pub fn expect(&self, shape: &[usize]) -> Result<()> {
         if self.shape != shape {
-            return Err(Error::Weights(format!("tensor `{}` has shape {:?}; {:?} is expected", self.name, self.shape, shape)));
+            return Err(Error::Weights(format!(
+                "tensor `{}` has shape {:?}; {:?} is expected",
+                self.name, self.shape, shape
+            )));
         }
         Ok(())
     }

@@ -14,7 +14,8 @@ use crate::error::{Error, Result};
 use crate::tensor::Param;
 
 /// Prefixes that training frameworks put before every name; they are stripped, also one inside another.
-const WRAPPERS: &[&str] = &["module.", "state_dict.", "params_ema.", "params.", "model_state_dict.", "netG.", "_orig_mod."];
+const WRAPPERS: &[&str] =
+    &["module.", "state_dict.", "params_ema.", "params.", "model_state_dict.", "netG.", "_orig_mod."];
 
 /// An opened weights file.
 ///
@@ -146,8 +147,9 @@ impl<'a> Weights<'a> {
     /// [`Error::Weights`] if there is none, it is empty or not of floats, or it holds NaN or infinity.
     pub fn take_any(&mut self, name: &str) -> Result<Arc<Param>> {
         let entry = self.tensors.get(name).ok_or_else(|| Error::Weights(format!("tensor `{name}` is missing")))?;
-        let data = decode(&self.source.bytes()[entry.range.clone()], entry.dtype)
-            .ok_or_else(|| Error::Weights(format!("tensor `{name}` is of {:?}; F32, F16, BF16 and F64 are read", entry.dtype)))?;
+        let data = decode(&self.source.bytes()[entry.range.clone()], entry.dtype).ok_or_else(|| {
+            Error::Weights(format!("tensor `{name}` is of {:?}; F32, F16, BF16 and F64 are read", entry.dtype))
+        })?;
         // Its other sizes could then be anything, and products of them overflow.
         if data.is_empty() {
             return Err(Error::Weights(format!("tensor `{name}` is empty: its shape is {:?}", entry.shape)));

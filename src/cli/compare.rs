@@ -90,7 +90,9 @@ fn pairs(options: &Options, console: &Console) -> Result<Vec<(PathBuf, PathBuf)>
     for (stem, path) in a {
         match b.remove(&stem) {
             Some(other) => pairs.push((path, other)),
-            None => console.note(format_args!("{}: no picture of this name in {}", path.display(), options.b.display())),
+            None => {
+                console.note(format_args!("{}: no picture of this name in {}", path.display(), options.b.display()))
+            }
         }
     }
     for path in b.values() {
@@ -120,10 +122,8 @@ impl Comparison {
         let (first, second) = (files::read_picture(a)?.luma(), files::read_picture(b)?.luma());
         let mask = mask.map(|mask| inside(&mask.luma(), &first)).transpose()?;
         let mask = mask.as_deref();
-        let psnr_db = metrics::psnr(&first, &second, 1.0, mask).map_err(|error| {
-            let failure = Failure::from(error).at(b);
-            if failure.kind == Kind::Usage { Failure { kind: Kind::Input, ..failure } } else { failure }
-        })?;
+        let refused = |error: sonolume::Error| Failure::new(Kind::Input, error.to_string()).at(b);
+        let psnr_db = metrics::psnr(&first, &second, 1.0, mask).map_err(refused)?;
         let differences = first.data().iter().zip(second.data()).map(|(a, b)| f64::from((a - b).abs()));
         let counted = differences.enumerate().filter(|(pixel, _)| mask.is_none_or(|mask| mask[*pixel]));
         let tissue: Vec<bool> = (0..first.data().len())
@@ -167,9 +167,9 @@ impl Comparison {
 
     /// The figures; what is not a finite number is null.
     fn values(&self) -> Value {
-        let speckle = self.speckle.map(|size| {
-            json!({ "lateral": size.map(|size| size.lateral), "axial": size.map(|size| size.axial) })
-        });
+        let speckle = self
+            .speckle
+            .map(|size| json!({ "lateral": size.map(|size| size.lateral), "axial": size.map(|size| size.axial) }));
         let [a, b] = speckle;
         json!({
             "identical": self.largest_difference == 0.0,
@@ -218,7 +218,8 @@ impl Comparison {
 /// The pixels that are white in the mask.
 fn inside(mask: &HostTensor, image: &HostTensor) -> Result<Vec<bool>> {
     if mask.shape() != image.shape() {
-        let message = format!("the mask is {} and the picture {}: use one of the same size", mask.shape(), image.shape());
+        let message =
+            format!("the mask is {} and the picture {}: use one of the same size", mask.shape(), image.shape());
         return Err(Failure::new(Kind::Input, message));
     }
     Ok(mask.data().iter().map(|&value| value > 0.5).collect())

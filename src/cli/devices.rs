@@ -35,7 +35,8 @@ pub fn run(_: &Options, console: &Console) -> Result<u8> {
         let halves = if device.f16 { "f32, f16" } else { "f32" };
         let driver = if device.driver.is_empty() { String::new() } else { format!(", {}", device.driver) };
         // Writing to a string cannot fail.
-        let _ = writeln!(text, "{star} {} ({}, {}, {halves}{driver})", device.name, kind_name(device.kind), device.backend);
+        let _ =
+            writeln!(text, "{star} {} ({}, {}, {halves}{driver})", device.name, kind_name(device.kind), device.backend);
     }
     console.text(&text)?;
     Ok(0)

@@ -113,7 +113,8 @@ pub fn source(text: &OsString) -> Result<ModelSource> {
     }
     let path = PathBuf::from(text);
     if !path.exists() {
-        let message = format!("no generator of this name is built in (`{DEFAULT_MODEL}` is), and there is no such file");
+        let message =
+            format!("no generator of this name is built in (`{DEFAULT_MODEL}` is), and there is no such file");
         return Err(Failure::new(Kind::File, message).at(&path));
     }
     Ok(ModelSource::File(path))

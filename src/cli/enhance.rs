@@ -330,7 +330,8 @@ impl Work<'_> {
         frame.check_format(task.output.format)?;
         tracing::info!(input = %task.input.display(), width = frame.width(), height = frame.height(), "enhancing");
         let bar = Bar::new(label + &files::name(&task.input), self.console);
-        let job = Job::new().progress(|progress| bar.update(progress)).cancel(self.stop).strength(self.options.strength);
+        let job =
+            Job::new().progress(|progress| bar.update(progress)).cancel(self.stop).strength(self.options.strength);
         let enhanced = self.enhancer.enhance_with(&frame, job);
         drop(bar);
         let Enhanced { frame: result, report } = enhanced?;

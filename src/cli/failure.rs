@@ -150,7 +150,9 @@ fn reason(error: &std::io::Error) -> String {
     use std::io::ErrorKind;
     match error.kind() {
         ErrorKind::NotFound => "there is no such file or folder: check the path".into(),
-        ErrorKind::PermissionDenied => format!("access is denied ({error}): change its permissions, or use another place"),
+        ErrorKind::PermissionDenied => {
+            format!("access is denied ({error}): change its permissions, or use another place")
+        }
         ErrorKind::StorageFull => format!("the disk is full ({error}): free some space, or write elsewhere"),
         ErrorKind::ReadOnlyFilesystem => format!("the disk is read-only ({error}): write elsewhere"),
         _ => error.to_string(),

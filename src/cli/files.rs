@@ -141,7 +141,13 @@ pub fn list(path: &Path, recursive: bool, results: Option<&Path>) -> Result<Vec<
     Ok(found)
 }
 
-fn walk(folder: &Path, relative: &Path, recursive: bool, results: Option<&Path>, found: &mut Vec<Listed>) -> Result<()> {
+fn walk(
+    folder: &Path,
+    relative: &Path,
+    recursive: bool,
+    results: Option<&Path>,
+    found: &mut Vec<Listed>,
+) -> Result<()> {
     let failed = |error: std::io::Error| Failure::file(folder, &error);
     for entry in fs::read_dir(folder).map_err(failed)? {
         let entry = entry.map_err(failed)?;

@@ -130,7 +130,12 @@ impl Facts {
             ("architecture", format!("{} {}", self.model.architecture, self.model.details)),
             (
                 "channels",
-                format!("{} to {}, values {}", self.model.in_channels(), self.model.out_channels(), self.model.range.text()),
+                format!(
+                    "{} to {}, values {}",
+                    self.model.in_channels(),
+                    self.model.out_channels(),
+                    self.model.range.text()
+                ),
             ),
             ("scale", scale),
             ("parameters", format!("{} ({})", self.parameters, bytes(self.parameters as u64))),

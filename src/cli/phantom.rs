@@ -74,7 +74,8 @@ enum Quality {
 }
 
 pub fn run(options: &Options, console: &Console) -> Result<u8> {
-    let outputs: Vec<&Path> = [Some(&options.output), options.low_output.as_ref()].into_iter().flatten().map(|path| &**path).collect();
+    let outputs: Vec<&Path> =
+        [Some(&options.output), options.low_output.as_ref()].into_iter().flatten().map(|path| &**path).collect();
     if outputs.iter().filter(|path| files::is_stream(path)).count() + usize::from(console.json()) > 1 {
         return Err(Failure::usage("stdout can carry only one picture, or JSON: name files"));
     }
@@ -102,7 +103,8 @@ pub fn run(options: &Options, console: &Console) -> Result<u8> {
     let pair = phantom.pair();
     let high_first = options.low_output.is_some() || options.quality == Quality::High;
     let frames = if high_first { [pair.high, pair.low] } else { [pair.low, pair.high] };
-    let encoded = frames.iter().zip(&formats).map(|(frame, &format)| Ok(frame.encode(format)?)).collect::<Result<Vec<_>>>()?;
+    let encoded =
+        frames.iter().zip(&formats).map(|(frame, &format)| Ok(frame.encode(format)?)).collect::<Result<Vec<_>>>()?;
     for (path, bytes) in outputs.iter().zip(encoded) {
         files::write(path, &bytes)?;
     }

@@ -15,7 +15,8 @@ impl FromStr for Size {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let sides = text.split_once(['x', 'X', '×']).map(|(width, height)| (width.trim().parse(), height.trim().parse()));
+        let sides =
+            text.split_once(['x', 'X', '×']).map(|(width, height)| (width.trim().parse(), height.trim().parse()));
         match sides {
             Some((Ok(width @ 1..=0xFFFF_FFFF), Ok(height @ 1..=0xFFFF_FFFF))) => Ok(Self { width, height }),
             _ => Err("write the size as WIDTHxHEIGHT in pixels, such as 1024x768".into()),

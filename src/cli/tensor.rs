@@ -56,7 +56,8 @@ pub fn run(options: &Options, console: &Console) -> Result<u8> {
         bytes.extend(result.data().iter().flat_map(|value| value.to_le_bytes()));
     }
     let shape = [count, shape.channels, shape.height, shape.width];
-    let broken = |error: safetensors::SafeTensorError| Failure::new(Kind::Failed, error.to_string()).at(&options.output);
+    let broken =
+        |error: safetensors::SafeTensorError| Failure::new(Kind::Failed, error.to_string()).at(&options.output);
     let view = TensorView::new(Dtype::F32, shape.to_vec(), &bytes).map_err(broken)?;
     files::write(&options.output, &safetensors::serialize([("output", view)], None).map_err(broken)?)?;
 
@@ -89,7 +90,10 @@ fn read(path: &std::path::Path) -> Result<Vec<HostTensor>> {
         invalid(format!("the file has no tensor `input`, only {}: rename it", names.join(", ")))
     })?;
     let [images, channels, height, width] = tensor.shape()[..] else {
-        return Err(invalid(format!("`input` has shape {:?}: [images, channels, height, width] is needed", tensor.shape())));
+        return Err(invalid(format!(
+            "`input` has shape {:?}: [images, channels, height, width] is needed",
+            tensor.shape()
+        )));
     };
     let values = decode(tensor.data(), tensor.dtype())
         .ok_or_else(|| invalid(format!("`input` is of {:?}: store it as F32, F16, BF16 or F64", tensor.dtype())))?;

@@ -154,7 +154,9 @@ impl Engine {
     /// Runs a plan of the whole graph on an image on the device.
     pub(super) async fn transfer(&self, part: &Part, plan: &Plan, transfer: &Transfer<'_>, core: Core) -> Result<()> {
         match &part.runner {
-            Runner::Cpu(_) => Err(Error::Options("this enhancer runs on the CPU: images on a device need that device".into())),
+            Runner::Cpu(_) => {
+                Err(Error::Options("this enhancer runs on the CPU: images on a device need that device".into()))
+            }
             Runner::Gpu(runner) => runner.transfer(plan, transfer, core).await,
         }
     }

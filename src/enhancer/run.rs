@@ -140,17 +140,15 @@ impl<'a, 'j> Run<'a, 'j> {
         let expected = [(shape.height, enlarged.height), (shape.width, enlarged.width)];
         for (scale, (from, to)) in scale.iter().zip(expected) {
             if scale.down != 1 || from.checked_mul(scale.up) != Some(to) {
-                return Err(Error::Options(format!("the generator turns {shape} into {enlarged}: not a whole enlargement")));
+                return Err(Error::Options(format!(
+                    "the generator turns {shape} into {enlarged}: not a whole enlargement"
+                )));
             }
         }
         let size = [shape.height, shape.width];
         let [rows, columns] = Axis::BOTH.map(|axis| graph.sizes(axis, &[size[axis as usize]]));
-        let canvas = Canvas {
-            graph,
-            size,
-            sizes: [rows?, columns?],
-            alignment: Axis::BOTH.map(|axis| graph.alignment(axis)),
-        };
+        let canvas =
+            Canvas { graph, size, sizes: [rows?, columns?], alignment: Axis::BOTH.map(|axis| graph.alignment(axis)) };
         Ok(Self { engine, canvas, tile, limit_bytes, job, outcome: Outcome::default(), done: 0, total: 0 })
     }
 

@@ -69,7 +69,14 @@ impl Arena {
         (&self.slots[slot], self.guard.bytes)
     }
 
-    pub(super) fn upload(&self, context: &Context, slot: usize, shape: Shape, tensor: &HostTensor, precision: Precision) {
+    pub(super) fn upload(
+        &self,
+        context: &Context,
+        slot: usize,
+        shape: Shape,
+        tensor: &HostTensor,
+        precision: Precision,
+    ) {
         // With a guard the padding lanes are huge: a kernel that depends on them gives itself away.
         let padding = if self.guard.bytes > 0 { 6e4 } else { 0.0 };
         let bytes = precision.pack(tensor, padding);

@@ -103,9 +103,7 @@ async fn adapters() -> Vec<(wgpu::Adapter, DeviceInfo)> {
     };
     let mut adapters: Vec<_> = found
         .into_iter()
-        .filter(|adapter| {
-            adapter.get_downlevel_capabilities().flags.contains(wgpu::DownlevelFlags::COMPUTE_SHADERS)
-        })
+        .filter(|adapter| adapter.get_downlevel_capabilities().flags.contains(wgpu::DownlevelFlags::COMPUTE_SHADERS))
         .map(|adapter| {
             let info = DeviceInfo::of(&adapter);
             (adapter, info)

@@ -98,16 +98,15 @@ impl Context {
         constants: &[(&'static str, f64)],
         precision: Precision,
     ) -> Result<Arc<Pipeline>> {
-        let key: Key = (shader.name, precision, constants.iter().map(|&(name, value)| (name, value.to_bits())).collect());
+        let key: Key =
+            (shader.name, precision, constants.iter().map(|&(name, value)| (name, value.to_bits())).collect());
         let mut pipelines = self.pipelines.lock().map_err(|_| Error::Device("an earlier run panicked".into()))?;
         if let Some(pipeline) = pipelines.get(&key) {
             return Ok(pipeline.clone());
         }
         let source = source(shader, precision);
-        let descriptor = wgpu::ShaderModuleDescriptor {
-            label: Some(shader.name),
-            source: wgpu::ShaderSource::Wgsl(source.into()),
-        };
+        let descriptor =
+            wgpu::ShaderModuleDescriptor { label: Some(shader.name), source: wgpu::ShaderSource::Wgsl(source.into()) };
         // SAFETY: no kernel leaves its bindings: the parity tests run every kernel with NaN zones around its tensors,
         // and loops are bounded by sizes. The checks cost a third of the arithmetic in the inner loops.
         let module =

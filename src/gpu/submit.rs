@@ -59,12 +59,21 @@ pub(super) fn submit(
 }
 
 /// Waits for the work and reads the result; blocks natively, yields to the event loop in a browser.
-pub(super) async fn read(context: &Context, staging: &wgpu::Buffer, precision: Precision, shape: Shape) -> Result<HostTensor> {
+pub(super) async fn read(
+    context: &Context,
+    staging: &wgpu::Buffer,
+    precision: Precision,
+    shape: Shape,
+) -> Result<HostTensor> {
     read_bytes(context, staging, |bytes| precision.unpack(bytes, shape)).await?
 }
 
 /// Waits for the work and hands the bytes of `staging` to `decode`.
-pub(super) async fn read_bytes<T>(context: &Context, staging: &wgpu::Buffer, decode: impl FnOnce(&[u8]) -> T) -> Result<T> {
+pub(super) async fn read_bytes<T>(
+    context: &Context,
+    staging: &wgpu::Buffer,
+    decode: impl FnOnce(&[u8]) -> T,
+) -> Result<T> {
     let (sender, receiver) = futures_channel::oneshot::channel();
     staging.map_async(wgpu::MapMode::Read, .., move |mapped| {
         // The receiver is gone if the caller dropped the future.

@@ -111,7 +111,9 @@ impl Transfer<'_> {
         match (self.input, self.output) {
             (Surface::Buffer { buffer: from, .. }, Surface::Buffer { buffer: to, .. }) => {
                 if from == to {
-                    return Err(Error::Options("input and output are the same buffer: tiles read what others write".into()));
+                    return Err(Error::Options(
+                        "input and output are the same buffer: tiles read what others write".into(),
+                    ));
                 }
                 if self.factor != 1 && self.strength < 1.0 {
                     return Err(Error::Options("an enlarged buffer cannot be blended: use strength 1".into()));
@@ -230,7 +232,19 @@ pub(super) fn export(
         (Surface::Buffer { buffer: plain, .. }, Surface::Buffer { buffer, height: dst_height, width: dst_width }) => {
             let (dst_width, dst_height) = (to_u32(dst_width)?, to_u32(dst_height)?);
             let params = ExportBuffer {
-                src_width, skip_top, skip_left, width, height, channels, dst_width, dst_height, top, left, gain, offset, strength,
+                src_width,
+                skip_top,
+                skip_left,
+                width,
+                height,
+                channels,
+                dst_width,
+                dst_height,
+                top,
+                left,
+                gain,
+                offset,
+                strength,
             };
             let resources = vec![slot, plain.as_entire_binding(), buffer.as_entire_binding()];
             launch(context, precision, &EXPORT_BUFFER, &[], &params.bytes(), resources, workgroups)
@@ -238,7 +252,18 @@ pub(super) fn export(
         (Surface::Texture(plain), Surface::Texture(texture)) => {
             let factor = to_u32(transfer.factor)?;
             let params = ExportTexture {
-                src_width, skip_top, skip_left, width, height, channels, top, left, factor, gain, offset, strength,
+                src_width,
+                skip_top,
+                skip_left,
+                width,
+                height,
+                channels,
+                top,
+                left,
+                factor,
+                gain,
+                offset,
+                strength,
             };
             let (plain, view) = (plain.create_view(&view_descriptor()), texture.create_view(&view_descriptor()));
             let resources =

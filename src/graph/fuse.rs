@@ -85,15 +85,20 @@ fn merge(first: &Node, second: &Node, index: usize) -> Option<Node> {
             *open_activation(&mut merged.op, false)? = affine.activation;
             Some(merged)
         }
-        Op::Binary(binary) if binary.broadcast == Broadcast::None && index < 2 && second.inputs[0] != second.inputs[1] => {
+        Op::Binary(binary)
+            if binary.broadcast == Broadcast::None && index < 2 && second.inputs[0] != second.inputs[1] =>
+        {
             let BinaryKind::Add { alpha, beta } = binary.kind else { return None };
             let (own, other) = if index == 0 { (alpha, beta) } else { (beta, alpha) };
             if other != 1.0 {
                 return None;
             }
             let channels = binary.channels;
-            let mut merged =
-                if own == 1.0 { first.clone() } else { fold_affine(first, &vec![own; channels], &vec![0.0; channels])? };
+            let mut merged = if own == 1.0 {
+                first.clone()
+            } else {
+                fold_affine(first, &vec![own; channels], &vec![0.0; channels])?
+            };
             let (activation, residual) = match &mut merged.op {
                 Op::Conv2d(conv) => (&mut conv.activation, &mut conv.residual),
                 Op::Linear(linear) => (&mut linear.activation, &mut linear.residual),

@@ -91,17 +91,20 @@ impl Graph {
             if last_use[node.output.0].is_none() {
                 continue;
             }
-            let io = Io {
-                inputs: node.inputs.iter().map(|value| places[value.0]).collect(),
-                output: places[node.output.0],
-            };
+            let io =
+                Io { inputs: node.inputs.iter().map(|value| places[value.0]).collect(), output: places[node.output.0] };
             let slot = slots.take(io.output.shape.stored_elements()?);
             slot_of[node.output.0] = slot;
             flops = flops.saturating_add(node.op.flops(&io));
             for place in io.inputs.iter().chain([&io.output]) {
                 traffic = traffic.saturating_add(place.shape.stored_elements()? as u64);
             }
-            steps.push(Step { node: index, io, inputs: node.inputs.iter().map(|v| slot_of[v.0]).collect(), output: slot });
+            steps.push(Step {
+                node: index,
+                io,
+                inputs: node.inputs.iter().map(|v| slot_of[v.0]).collect(),
+                output: slot,
+            });
             let mut done: Vec<Value> = node.inputs.clone();
             done.sort_unstable();
             done.dedup();
@@ -152,7 +155,10 @@ impl Graph {
                 }
                 place.full[at] = node.op.size(axis, &fulls)?;
                 place.origin[at] = node.op.scale(axis).apply(from[0].origin[at]).ok_or_else(|| {
-                    Error::shape(format!("a tile that starts at pixel {} does not suit the generator", from[0].origin[at]))
+                    Error::shape(format!(
+                        "a tile that starts at pixel {} does not suit the generator",
+                        from[0].origin[at]
+                    ))
                 })?;
             }
             places[node.output.0] = place;
@@ -195,7 +201,8 @@ struct Slots {
 impl Slots {
     /// The smallest free slot that is large enough; else the largest free one, grown; else a new one.
     fn take(&mut self, elements: usize) -> usize {
-        let fitting = self.free.iter().copied().filter(|&slot| self.sizes[slot] >= elements).min_by_key(|&slot| self.sizes[slot]);
+        let fitting =
+            self.free.iter().copied().filter(|&slot| self.sizes[slot] >= elements).min_by_key(|&slot| self.sizes[slot]);
         let chosen = fitting.or_else(|| self.free.iter().copied().max_by_key(|&slot| self.sizes[slot]));
         match chosen {
             Some(slot) => {

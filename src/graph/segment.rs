@@ -52,7 +52,8 @@ impl Graph {
             produced.insert(node.output);
         }
         // Values of this segment that another one, a global operator or the caller reads.
-        let mut needed: BTreeSet<Value> = self.outputs.iter().copied().filter(|value| produced.contains(value)).collect();
+        let mut needed: BTreeSet<Value> =
+            self.outputs.iter().copied().filter(|value| produced.contains(value)).collect();
         for node in self.nodes.iter().filter(|node| !runs_here(node.output)) {
             needed.extend(node.inputs.iter().copied().filter(|value| produced.contains(value)));
         }
@@ -69,9 +70,11 @@ impl Graph {
         for value in &needed {
             graph.add_output(renamed[value.0]);
         }
-        let global_nodes = self.nodes.iter().enumerate().filter(|(_, node)| {
-            self.is_pooled(node.output) && stage[node.output.0] == index + 1
-        });
+        let global_nodes = self
+            .nodes
+            .iter()
+            .enumerate()
+            .filter(|(_, node)| self.is_pooled(node.output) && stage[node.output.0] == index + 1);
         Ok(Segment {
             graph,
             inputs: read.into_iter().collect(),

@@ -108,7 +108,10 @@ impl<'a, 'w> Builder<'a, 'w> {
         };
         let in_channels = self.graph.channels(x);
         if group_in.checked_mul(window.groups) != Some(in_channels) || kernel_height * kernel_width == 0 {
-            return Err(unexpected(&params[0], &format!("[out, {}, height, width]", in_channels / window.groups.max(1))));
+            return Err(unexpected(
+                &params[0],
+                &format!("[out, {}, height, width]", in_channels / window.groups.max(1)),
+            ));
         }
         let kernel = [kernel_height, kernel_width];
         let padding = kernel.map(|size| [window.padding.unwrap_or(window.dilation * (size - 1) / 2); 2]);
@@ -244,9 +247,12 @@ impl<'a, 'w> Builder<'a, 'w> {
     pub fn window_attention(&mut self, name: &str, qkv: Value, shifted: bool) -> Result<Value> {
         let table = self.weights.take_any(name)?;
         let channels = self.graph.channels(qkv) / 3;
-        let (window, heads) = bias_window(&table.shape).ok_or_else(|| unexpected(&table, "[(2 * window - 1)^2, heads]"))?;
+        let (window, heads) =
+            bias_window(&table.shape).ok_or_else(|| unexpected(&table, "[(2 * window - 1)^2, heads]"))?;
         if !channels.is_multiple_of(heads) {
-            return Err(Error::Weights(format!("tensor `{name}`: {channels} channels do not divide into {heads} heads")));
+            return Err(Error::Weights(format!(
+                "tensor `{name}`: {channels} channels do not divide into {heads} heads"
+            )));
         }
         let shift = [if shifted { window / 2 } else { 0 }; 2];
         let attention =
@@ -326,7 +332,8 @@ impl<'a, 'w> Builder<'a, 'w> {
             .zip(&variance.data)
             .map(|(&weight, &variance)| f64::from(weight) / (f64::from(variance) + f64::from(eps)).sqrt())
             .collect();
-        let shift = bias.iter().zip(&mean.data).zip(&scale).map(|((&b, &m), s)| (f64::from(b) - f64::from(m) * s) as f32);
+        let shift =
+            bias.iter().zip(&mean.data).zip(&scale).map(|((&b, &m), s)| (f64::from(b) - f64::from(m) * s) as f32);
         self.scale_shift(name, x, scale.iter().map(|&s| s as f32).collect(), shift.collect())
     }
 }

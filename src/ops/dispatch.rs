@@ -27,7 +27,8 @@ pub struct Library {
 }
 
 /// `activate(value, slope)`, chosen by the overrides `ACTIVATION` and `ALPHA`.
-pub const ACTIVATION: Library = Library { name: "activation", source: include_str!("../../shaders/lib/activation.wgsl") };
+pub const ACTIVATION: Library =
+    Library { name: "activation", source: include_str!("../../shaders/lib/activation.wgsl") };
 /// `live4(group, channels)` and `shift4(low, high, shift)`: lanes of a group that exist, and four that straddle two.
 pub const LANES: Library = Library { name: "lanes", source: include_str!("../../shaders/lib/lanes.wgsl") };
 /// `border(position, size, rule)`: the pixel that stands for one outside the image.

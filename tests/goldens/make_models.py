@@ -2,10 +2,9 @@
 
     python tests/goldens/make_models.py [NAME ...]
 
-Needs torch, numpy and safetensors, for public implementations also spandrel, spandrel_extra_arches and timm; seeded by each generator's name. One function an architecture, which answers
-(state dict, input, output).
-Needs torch, numpy and safetensors; seeded by each generator's name. One function an architecture, which answers
-(state dict, input, output), and the file's metadata if it matters.
+Needs torch, numpy and safetensors, for public implementations also spandrel, spandrel_extra_arches and timm; seeded by
+each generator's name. One function an architecture, which answers (state dict, input, output), and the file's metadata if
+it matters.
 """
 
 import sys

@@ -149,9 +149,12 @@ fn the_built_in_generator_is_the_default() {
 #[test]
 fn the_report_says_what_was_done() {
     let folder = folder(&["a.png:37x23"]);
-    let run = expect(0, folder.path(), &enhance(&["a.png", "-o", "b.png", "--json", "--tile", "16", "--strength", "0.5"]));
+    let run =
+        expect(0, folder.path(), &enhance(&["a.png", "-o", "b.png", "--json", "--tile", "16", "--strength", "0.5"]));
     let record = run.record();
-    for (key, expected) in [("input", "a.png"), ("output", "b.png"), ("status", "done"), ("model", "g"), ("precision", "f32")] {
+    for (key, expected) in
+        [("input", "a.png"), ("output", "b.png"), ("status", "done"), ("model", "g"), ("precision", "f32")]
+    {
         assert_eq!(record[key], expected, "{record}");
     }
     assert_eq!(record["device"]["name"], "cpu");
@@ -369,7 +372,8 @@ fn damaged(at: &Path, change: impl Fn(&str, &mut [f32])) -> Vec<u8> {
             (name, view.shape().to_vec(), values.iter().flat_map(|value| value.to_le_bytes()).collect())
         })
         .collect();
-    let views = changed.iter().map(|(name, shape, data)| (name, TensorView::new(Dtype::F32, shape.clone(), data).unwrap()));
+    let views =
+        changed.iter().map(|(name, shape, data)| (name, TensorView::new(Dtype::F32, shape.clone(), data).unwrap()));
     serialize(views, None).unwrap()
 }
 
@@ -380,7 +384,11 @@ fn damaged_weights_are_told_apart_from_damaged_results() {
     let good = fs::read(at.join("g.safetensors")).unwrap();
     let run = |expected: i32, bytes: &[u8]| {
         fs::write(at.join("bad.safetensors"), bytes).unwrap();
-        let run = expect(expected, at, &["enhance", "a.png", "-o", "b.png", "-m", "bad.safetensors", "--device", "cpu", "--json"]);
+        let run = expect(
+            expected,
+            at,
+            &["enhance", "a.png", "-o", "b.png", "-m", "bad.safetensors", "--device", "cpu", "--json"],
+        );
         assert!(!at.join("b.png").exists() || expected == 0);
         run
     };
@@ -389,7 +397,11 @@ fn damaged_weights_are_told_apart_from_damaged_results() {
         assert!(run.stderr.contains("bad.safetensors"), "{}", run.stderr);
         assert_eq!(run.record()["error"]["kind"], "weights");
     }
-    let nan = damaged(at, |name, values| if name == "stem.weight" { values[3] = f32::NAN });
+    let nan = damaged(at, |name, values| {
+        if name == "stem.weight" {
+            values[3] = f32::NAN
+        }
+    });
     assert!(run(5, &nan).stderr.contains("`stem.weight`"));
     let stranger = serialize([("stranger", TensorView::new(Dtype::F32, vec![1], &[0; 4]).unwrap())], None).unwrap();
     assert!(run(5, &stranger).stderr.contains("closest"));
@@ -418,7 +430,8 @@ fn odd_pictures_are_enhanced_and_broken_ones_refused() {
     let at = folder.path();
     for name in ["one.png", "flat.png", "thin.png", "two.png"] {
         expect(0, at, &enhance(&[name, "-o", &format!("out-{name}")]));
-        let (before, after) = (Frame::open(at.join(name)).unwrap(), Frame::open(at.join(format!("out-{name}"))).unwrap());
+        let (before, after) =
+            (Frame::open(at.join(name)).unwrap(), Frame::open(at.join(format!("out-{name}"))).unwrap());
         assert_eq!((before.width(), before.height()), (after.width(), after.height()));
         let mimicknet = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/goldens/models/mimicknet.safetensors");
         let run = sonolume(at, &["enhance", name, "-o", "m.png", "-m", mimicknet.to_str().unwrap(), "--device", "cpu"]);
@@ -491,7 +504,9 @@ fn interrupted_work_leaves_nothing() {
 #[test]
 fn a_reader_that_goes_away_is_no_panic() {
     let folder = folder(&["a.png:20x17"]);
-    for arguments in [vec!["models", "--json"], vec!["devices"], vec!["--help"], enhance(&["a.png", "-o", "b.png", "--json"])] {
+    for arguments in
+        [vec!["models", "--json"], vec!["devices"], vec!["--help"], enhance(&["a.png", "-o", "b.png", "--json"])]
+    {
         let mut child = command(folder.path(), &arguments).spawn().unwrap();
         drop(child.stdout.take());
         let output = child.wait_with_output().unwrap();
@@ -595,7 +610,9 @@ fn models_are_described_before_they_run() {
     for key in ["gflop", "gmac", "parameters"] {
         assert!(record[key].as_f64().unwrap() > 0.0, "{key}: {record}");
     }
-    assert!(record["reach"]["vertical"].as_u64().unwrap() > 0 && record["alignment"]["horizontal"].as_u64().unwrap() > 1);
+    assert!(
+        record["reach"]["vertical"].as_u64().unwrap() > 0 && record["alignment"]["horizontal"].as_u64().unwrap() > 1
+    );
     for key in ["traffic_bytes", "peak_activation_bytes", "weight_bytes"] {
         assert_eq!(record[key]["f32"].as_u64().unwrap(), 2 * record[key]["f16"].as_u64().unwrap(), "{key}");
     }
@@ -615,7 +632,8 @@ fn phantoms_are_repeatable_and_can_be_compared() {
     assert_eq!(fs::read(at.join("low.png")).unwrap(), fs::read(at.join("again.png")).unwrap());
     let run = expect(0, at, &["phantom", "-o", "-", "--quality", "high", "--size", "208x192", "--seed", "3"]);
     assert_eq!(run.stdout, fs::read(at.join("high.png")).unwrap());
-    let truth = expect(0, at, &["phantom", "-o", "t.png", "--scene", "targets", "--geometry", "fan", "--json"]).record();
+    let truth =
+        expect(0, at, &["phantom", "-o", "t.png", "--scene", "targets", "--geometry", "fan", "--json"]).record();
     assert!(truth["cysts"][0]["radius"].as_f64().unwrap() > 0.0, "{truth}");
 
     let record = expect(0, at, &["compare", "high.png", "low.png", "--json"]).record();
@@ -623,7 +641,9 @@ fn phantoms_are_repeatable_and_can_be_compared() {
     for key in ["psnr_db", "ssim", "ms_ssim", "lncc", "largest_difference_levels"] {
         assert!(record[key].is_f64(), "{key}: {record}");
     }
-    assert!(record["speckle_fwhm_pixels"]["b"]["lateral"].as_f64() > record["speckle_fwhm_pixels"]["a"]["lateral"].as_f64());
+    assert!(
+        record["speckle_fwhm_pixels"]["b"]["lateral"].as_f64() > record["speckle_fwhm_pixels"]["a"]["lateral"].as_f64()
+    );
     let record = expect(0, at, &["compare", "low.png", "again.png", "--json"]).record();
     assert_eq!((&record["identical"], &record["psnr_db"]), (&true.into(), &Value::Null));
     let text = String::from_utf8(expect(0, at, &["compare", "low.png", "again.png"]).stdout).unwrap();
@@ -637,7 +657,8 @@ fn phantoms_are_repeatable_and_can_be_compared() {
 
 #[test]
 fn folders_are_compared_by_name() {
-    let folder = folder(&["a/one.png:30x20", "a/two.png:30x20", "a/lonely.png:30x20", "b/one.bmp:30x20", "b/two.png:30x20"]);
+    let folder =
+        folder(&["a/one.png:30x20", "a/two.png:30x20", "a/lonely.png:30x20", "b/one.bmp:30x20", "b/two.png:30x20"]);
     let at = folder.path();
     let mask = Frame::from_luma8(30, 20, (0..600).map(|i| if i % 30 < 15 { 255 } else { 0 }).collect()).unwrap();
     mask.save(at.join("mask.png")).unwrap();

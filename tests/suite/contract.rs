@@ -15,7 +15,8 @@ const PORTABLE_WORKGROUP_BYTES: u32 = 16384;
 
 fn module(shader: &Shader, precision: Precision) -> naga::Module {
     let text = source(shader, precision);
-    naga::front::wgsl::parse_str(&text).unwrap_or_else(|error| panic!("{}: {}", shader.name, error.emit_to_string(&text)))
+    naga::front::wgsl::parse_str(&text)
+        .unwrap_or_else(|error| panic!("{}: {}", shader.name, error.emit_to_string(&text)))
 }
 
 #[test]
@@ -34,8 +35,11 @@ fn every_shader_validates_in_both_precisions() {
 fn bindings_are_numbered_from_zero_and_the_result_is_last() {
     for shader in shaders() {
         let module = module(shader, Precision::F32);
-        let mut bindings: Vec<_> =
-            module.global_variables.iter().filter_map(|(_, v)| v.binding.map(|b| (b.binding, b.group, v.space))).collect();
+        let mut bindings: Vec<_> = module
+            .global_variables
+            .iter()
+            .filter_map(|(_, v)| v.binding.map(|b| (b.binding, b.group, v.space)))
+            .collect();
         bindings.sort_by_key(|(binding, ..)| *binding);
         let last = bindings.len() - 1;
         for (index, (binding, group, space)) in bindings.into_iter().enumerate() {

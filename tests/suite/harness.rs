@@ -31,7 +31,8 @@ impl Case {
             let (line, is_default) = line.strip_prefix("default ").map_or((line, false), |rest| (rest, true));
             let mut fields = defaults.clone();
             for pair in line.split_whitespace() {
-                let (key, value) = pair.split_once('=').unwrap_or_else(|| panic!("{stem}: `{pair}` is not field=value"));
+                let (key, value) =
+                    pair.split_once('=').unwrap_or_else(|| panic!("{stem}: `{pair}` is not field=value"));
                 fields.insert(key.to_owned(), value.to_owned());
             }
             if is_default {
@@ -95,7 +96,8 @@ impl Golden {
     /// Opens `tests/goldens/<name>.safetensors`. A missing golden fails the test.
     pub fn open(name: &str) -> Self {
         let path = format!("{}/tests/goldens/{name}.safetensors", env!("CARGO_MANIFEST_DIR"));
-        let bytes = std::fs::read(&path).unwrap_or_else(|error| panic!("{path}: {error}; make it with tests/goldens/make_ops.py"));
+        let bytes = std::fs::read(&path)
+            .unwrap_or_else(|error| panic!("{path}: {error}; make it with tests/goldens/make_ops.py"));
         Self { bytes, path }
     }
 
@@ -111,7 +113,9 @@ impl Golden {
     /// A tensor `[1, channels, height, width]`.
     pub fn image(&self, name: &str) -> Option<HostTensor> {
         let (shape, values) = self.find(name)?;
-        let [1, channels, height, width] = shape[..] else { panic!("{}: {name} is {shape:?}, not one image", self.path) };
+        let [1, channels, height, width] = shape[..] else {
+            panic!("{}: {name} is {shape:?}, not one image", self.path)
+        };
         Some(HostTensor::new(Shape::new(channels, height, width), values).unwrap())
     }
 }
@@ -137,7 +141,9 @@ pub fn compare(actual: &HostTensor, expected: &HostTensor, tolerance: f32) -> Re
         if !(error <= tolerance) {
             let (x, row) = (index % shape.width, index / shape.width);
             let (y, channel) = (row % shape.height, row / shape.height);
-            return Err(format!("at c={channel} y={y} x={x}: {a}, expected {e} (error {error:e} of the range {range})"));
+            return Err(format!(
+                "at c={channel} y={y} x={x}: {a}, expected {e} (error {error:e} of the range {range})"
+            ));
         }
         worst = worst.max(error);
     }

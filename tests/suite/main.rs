@@ -9,6 +9,6 @@ mod house;
 mod models;
 mod operator_tiling;
 mod operators;
-mod tiling;
 #[path = "../ops/ops.rs"]
 mod ops;
+mod tiling;

@@ -59,7 +59,8 @@ fn agree(device: &Device) {
         let golden = Golden::open(&format!("models/{}.reference", model.name));
         let (input, expected) = (golden.image("input").unwrap(), golden.image("output").unwrap());
         let name = model.name.clone();
-        let enhancer = Enhancer::builder().model(ModelSource::Loaded(Box::new(model))).device(device.clone()).build().unwrap();
+        let enhancer =
+            Enhancer::builder().model(ModelSource::Loaded(Box::new(model))).device(device.clone()).build().unwrap();
         assert_close(&name, &enhancer.run(&input).unwrap(), &expected, TOLERANCE);
     }
 }
@@ -103,7 +104,8 @@ fn a_missing_tensor_is_an_error_that_names_an_architecture() {
                 let known = sonolume::models::architectures().any(|known| error.to_string().contains(known));
                 assert!(known, "{name} without {missing}: {error}");
             } else {
-                let optional = ["bias", "num_batches_tracked", "attn_mask", "relative_position_index", "relative_coords_table"];
+                let optional =
+                    ["bias", "num_batches_tracked", "attn_mask", "relative_position_index", "relative_coords_table"];
                 let may_miss = optional.iter().any(|end| missing.ends_with(end));
                 assert!(may_miss, "{name} without {missing} was accepted");
             }
@@ -123,7 +125,9 @@ fn published_weights_agree_with_their_references() {
     };
     for entry in entries {
         let path = entry.unwrap().path();
-        let Some(name) = path.file_name().and_then(|n| n.to_str()?.strip_suffix(".reference.safetensors")) else { continue };
+        let Some(name) = path.file_name().and_then(|n| n.to_str()?.strip_suffix(".reference.safetensors")) else {
+            continue;
+        };
         let bytes = std::fs::read(&path).unwrap();
         let file = safetensors::SafeTensors::deserialize(&bytes).unwrap();
         let image = |tensor: &str| {

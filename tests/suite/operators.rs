@@ -31,7 +31,8 @@ fn check(case: &Case, golden: &Golden, build: fn(&Case) -> sonolume::ops::Op) ->
         .map_while(|i| golden.find(&format!("{key}/param{i}")))
         .map(|(shape, data)| Arc::new(Param::new("param", shape, data).unwrap()))
         .collect();
-    let expected = golden.image(&format!("{key}/output")).unwrap_or_else(|| panic!("{case}: no golden; run make_ops.py"));
+    let expected =
+        golden.image(&format!("{key}/output")).unwrap_or_else(|| panic!("{case}: no golden; run make_ops.py"));
     let mut graph = Graph::new();
     let values: Vec<_> = inputs.iter().map(|input| graph.input(input.shape().channels)).collect();
     let output = graph.push(build(case), &values, params).unwrap_or_else(|error| panic!("{case}: {error}"));

@@ -70,7 +70,11 @@ fn the_measured_reach_is_within_the_declared() {
                 farthest = [farthest[0].max(at[0].abs_diff(y)), farthest[1].max(at[1].abs_diff(x))];
             }
         }
-        assert!(farthest[0] <= vertical && farthest[1] <= horizontal, "{}: {farthest:?} exceeds {vertical}, {horizontal}", model.name);
+        assert!(
+            farthest[0] <= vertical && farthest[1] <= horizontal,
+            "{}: {farthest:?} exceeds {vertical}, {horizontal}",
+            model.name
+        );
         assert!(farthest[0] * 4 >= vertical, "{}: declares {vertical}, reaches only {farthest:?}", model.name);
     }
 }
