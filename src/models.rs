@@ -1,7 +1,7 @@
 //! Generators: the table of architectures, and how a weights file finds its own.
 //!
 //! An architecture is one file: `NAME`, `SIGNATURE` (patterns of its tensors' names), `RANGE`, and a `Config` with
-//! `detect`, from names and shapes alone, and `build`. [`for_each_architecture`] is the one list.
+//! `detect`, from names and shapes alone, and `build`. `for_each_architecture` is the one list.
 
 use std::sync::Arc;
 
@@ -48,13 +48,16 @@ pub struct Model {
     pub graph: Arc<Graph>,
 }
 
+/// Hyper-parameters as text, and the graph.
+type Built = (String, Graph);
+
 struct Architecture {
     name: &'static str,
     /// Patterns of tensor names; `*` stands for any run of characters.
     signature: &'static [&'static str],
     range: ValueRange,
     /// The hyper-parameters and the graph, if the names and shapes are this architecture's.
-    build: fn(&mut Weights) -> Option<Result<(String, Graph)>>,
+    build: fn(&mut Weights) -> Option<Result<Built>>,
 }
 
 macro_rules! define_architectures {

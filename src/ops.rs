@@ -1,7 +1,7 @@
 //! The operator contract: what each operator computes, reads and costs, and how it is dispatched on a device.
 //!
 //! An operator is one stem everywhere: `ops/<stem>.rs` (this contract), `cpu/<stem>.rs` (its reference),
-//! `shaders/<stem>.wgsl` (its kernel) and `tests/ops/<stem>.txt` (its cases). [`for_each_operator`] is the one list.
+//! `shaders/<stem>.wgsl` (its kernel) and `tests/ops/<stem>.txt` (its cases). `for_each_operator` is the one list.
 //!
 //! Activations are stored channels-last with the channels padded to whole groups of four: element `(c, y, x)` of a
 //! `[channels, height, width]` tensor is at `(y * width + x) * padded_channels + c`. The padding lanes hold any finite
@@ -146,7 +146,7 @@ macro_rules! define_operators {
         /// Any operator.
         #[derive(Clone, Debug, PartialEq)]
         pub enum Op {
-            $(#[doc = concat!("See [`", stringify!($stem), "`].")] $variant($stem::$variant),)*
+            $(#[doc = concat!("See [`mod@", stringify!($stem), "`].")] $variant($stem::$variant),)*
         }
 
         $(impl From<$stem::$variant> for Op {

@@ -218,7 +218,7 @@ impl Context {
     /// The most bytes that one tensor may take.
     pub fn binding_limit_bytes(&self) -> u64 {
         let limits = self.device.limits();
-        u64::from(limits.max_storage_buffer_binding_size).min(limits.max_buffer_size)
+        limits.max_storage_buffer_binding_size.min(limits.max_buffer_size)
     }
 
     /// True once the device was lost: it must be opened anew.

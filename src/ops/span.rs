@@ -97,7 +97,7 @@ impl Scale {
     /// Where the input's pixel `position` stands in the output, if at a whole pixel.
     pub const fn apply(self, position: usize) -> Option<usize> {
         let scaled = position * self.up;
-        if scaled % self.down == 0 { Some(scaled / self.down) } else { None }
+        if scaled.is_multiple_of(self.down) { Some(scaled / self.down) } else { None }
     }
 }
 

@@ -137,8 +137,7 @@ pub fn compare(actual: &HostTensor, expected: &HostTensor, tolerance: f32) -> Re
     let mut worst = 0.0f32;
     for (index, (a, e)) in actual.data().iter().zip(expected.data()).enumerate() {
         let error = (a - e).abs() / range;
-        // Written so that NaN fails.
-        if !(error <= tolerance) {
+        if error.is_nan() || error > tolerance {
             let (x, row) = (index % shape.width, index / shape.width);
             let (y, channel) = (row % shape.height, row / shape.height);
             return Err(format!(

@@ -88,7 +88,7 @@ def main():
     p.add_argument("--minutes", type=float, default=1e9, help="shorten the schedule to this much wall time")
     p.add_argument("--batch", type=int, default=4)
     p.add_argument("--crop", type=int, default=192)
-    p.add_argument("--lr", type=float, default=4e-4)
+    p.add_argument("--lr", type=float, default=6e-4)
     p.add_argument("--seed", type=int, default=1)
     p.add_argument("--threads", type=int, default=os.cpu_count())
     p.add_argument("--device", default="auto")
