@@ -87,12 +87,17 @@ impl<'a, 'w> Builder<'a, 'w> {
     }
 
     /// `name.weight`, and `name.bias` if there is one.
-    fn weight_and_bias(&mut self, name: &str) -> Result<(Vec<Arc<Param>>, bool)> {
+    ///
+    /// The bias must have as many numbers as the weight has on `axis`: fusion counts on it.
+    fn weight_and_bias(&mut self, name: &str, axis: usize) -> Result<(Vec<Arc<Param>>, bool)> {
         let mut params = vec![self.weights.take_any(&format!("{name}.weight"))?];
         let bias = format!("{name}.bias");
         let has_bias = self.weights.has(&bias);
         if has_bias {
-            params.push(self.weights.take_any(&bias)?);
+            let Some(&channels) = params[0].shape.get(axis) else {
+                return Err(unexpected(&params[0], "a shape with more axes"));
+            };
+            params.push(self.weights.take(&bias, &[channels])?);
         }
         Ok((params, has_bias))
     }
@@ -102,7 +107,7 @@ impl<'a, 'w> Builder<'a, 'w> {
     /// # Errors
     /// [`Error::Weights`] if the weight is missing or does not fit `x`.
     pub fn conv(&mut self, name: &str, x: Value, window: Window) -> Result<Value> {
-        let (params, bias) = self.weight_and_bias(name)?;
+        let (params, bias) = self.weight_and_bias(name, 0)?;
         let [out_channels, group_in, kernel_height, kernel_width] = params[0].shape[..] else {
             return Err(unexpected(&params[0], "[out, in, height, width]"));
         };
@@ -152,7 +157,7 @@ impl<'a, 'w> Builder<'a, 'w> {
         padding: usize,
         output_padding: usize,
     ) -> Result<Value> {
-        let (params, bias) = self.weight_and_bias(name)?;
+        let (params, bias) = self.weight_and_bias(name, 1)?;
         let [in_channels, out_channels, kernel_height, kernel_width] = params[0].shape[..] else {
             return Err(unexpected(&params[0], "[in, out, height, width]"));
         };
@@ -179,7 +184,7 @@ impl<'a, 'w> Builder<'a, 'w> {
     /// # Errors
     /// [`Error::Weights`] if the weight is missing or does not fit `x`.
     pub fn linear(&mut self, name: &str, x: Value) -> Result<Value> {
-        let (params, bias) = self.weight_and_bias(name)?;
+        let (params, bias) = self.weight_and_bias(name, 0)?;
         let in_channels = self.graph.channels(x);
         match params[0].shape[..] {
             [out_channels, found] if found == in_channels => {
@@ -234,7 +239,7 @@ impl<'a, 'w> Builder<'a, 'w> {
     /// # Errors
     /// [`Error::Weights`] if they are missing or do not fit `x`.
     pub fn layer_norm(&mut self, name: &str, x: Value, eps: f32) -> Result<Value> {
-        let (params, bias) = self.weight_and_bias(name)?;
+        let (params, bias) = self.weight_and_bias(name, 0)?;
         let norm = LayerNorm { channels: self.graph.channels(x), eps, center: true, weight: true, bias };
         self.graph.push(norm, &[x], params)
     }
@@ -267,7 +272,7 @@ impl<'a, 'w> Builder<'a, 'w> {
     pub fn group_norm(&mut self, name: &str, x: Value, groups: usize, eps: f32) -> Result<Value> {
         let channels = self.graph.channels(x);
         let affine = self.weights.has(&format!("{name}.weight"));
-        let params = if affine { self.weight_and_bias(name)?.0 } else { vec![] };
+        let params = if affine { self.weight_and_bias(name, 0)?.0 } else { vec![] };
         let moments = self.graph.push(Moments { channels, groups, eps }, &[x], vec![])?;
         let bias = params.len() == 2;
         let normalize = Normalize { channels, weight: affine, bias, activation: Function::Identity, residual: false };

@@ -113,6 +113,29 @@ fn a_missing_tensor_is_an_error_that_names_an_architecture() {
     }
 }
 
+/// Fusion multiplies biases into each other before any operator has looked at them.
+#[test]
+fn a_bias_of_another_size_is_an_error_that_names_it() {
+    let number = 1.0f32.to_le_bytes();
+    for name in names() {
+        let bytes = std::fs::read(folder().join(format!("{name}.safetensors"))).unwrap();
+        let file = safetensors::SafeTensors::deserialize(&bytes).unwrap();
+        let is_kernel = |bias: &str| {
+            let weight = bias.strip_suffix("bias").map(|stem| file.tensor(&format!("{stem}weight")));
+            weight.is_some_and(|weight| {
+                weight.is_ok_and(|weight| weight.shape().len() > 1 && !weight.shape().contains(&1))
+            })
+        };
+        for bias in file.names().into_iter().filter(|tensor| is_kernel(tensor)) {
+            let one = safetensors::tensor::TensorView::new(safetensors::Dtype::F32, vec![1], &number).unwrap();
+            let rest = file.tensors().into_iter().filter(|(tensor, _)| tensor != bias);
+            let bytes = safetensors::serialize(rest.chain([(bias.to_owned(), one)]), None).unwrap();
+            let error = Model::load(&name, Weights::from_bytes(bytes).unwrap()).unwrap_err().to_string();
+            assert!(error.contains(bias), "{name} with another {bias}: {error}");
+        }
+    }
+}
+
 /// Published weights, where they are at hand: `SONOLUME_PUBLISHED` names a folder with `<name>.safetensors` and
 /// `<name>.reference.safetensors`.
 #[test]
