@@ -11,4 +11,5 @@ mod operator_tiling;
 mod operators;
 #[path = "../ops/ops.rs"]
 mod ops;
+mod surfaces;
 mod tiling;
