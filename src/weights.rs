@@ -118,9 +118,9 @@ impl<'a> Weights<'a> {
         self.tensors.contains_key(name)
     }
 
-    /// The shape of a tensor.
+    /// The shape of a tensor. Not of an empty one: its other sizes can be anything, and cannot be taken for channels.
     pub fn shape(&self, name: &str) -> Option<&[usize]> {
-        self.tensors.get(name).map(|entry| entry.shape.as_slice())
+        self.tensors.get(name).map(|entry| entry.shape.as_slice()).filter(|shape| !shape.contains(&0))
     }
 
     /// How many consecutive indices from 0 on have a tensor that `name` makes of the index.

@@ -172,22 +172,3 @@ fn any_size_works_and_bad_options_are_errors() {
     bad(|options| options.degradation.line_step = 0);
     bad(|options| options.degradation.lateral_blur = 0.5);
 }
-
-#[test]
-#[ignore = "writes pictures to look at, into SONOLUME_LOOK"]
-fn look() {
-    let folder = std::path::PathBuf::from(std::env::var("SONOLUME_LOOK").unwrap());
-    for geometry in [Geometry::Linear, Geometry::Fan] {
-        for scene in [Scene::Anatomy, Scene::Targets, Scene::Uniform] {
-            for seed in 1..=3 {
-                let options = PhantomOptions { seed, ..options(512, 400, geometry, scene) };
-                let pair = Phantom::new(options).unwrap().pair();
-                pair.high.save(folder.join(format!("{geometry:?}-{scene:?}-{seed}-high.png"))).unwrap();
-                pair.low.save(folder.join(format!("{geometry:?}-{scene:?}-{seed}-low.png"))).unwrap();
-            }
-        }
-    }
-    let start = std::time::Instant::now();
-    Phantom::new(options(4096, 4096, Geometry::Linear, Scene::Anatomy)).unwrap().pair();
-    println!("4096x4096: {:?}", start.elapsed());
-}

@@ -274,7 +274,7 @@ class SwinV2UNet(torch.nn.Module):
         return self.head(x)
 
 
-@generator("swin-v2-unet", channels=1, skips=[8, 0, 1], affine=True, size=(45, 38))
+@generator("swin-v2-unet", channels=1, skips=[8, 0, 0, 0, 1], affine=True, patch_size=16, size=(45, 38))
 @generator(
     "swin-v2-unet-buffers", channels=3, skips=[16, 8, 0, 0], affine=False, buffers=True, size=(21, 70),
     img_size=64, window_size=4, patch_size=4, depths=(1, 2, 2), num_heads=(1, 2, 4), pretrained_window_sizes=(3, 3, 2),
@@ -287,7 +287,7 @@ def swin_v2_unet(channels, skips, affine, size, buffers=False, **options):
     encoder = SwinTransformerV2(
         in_chans=channels, embed_dim=8, mlp_ratio=2.0, num_classes=0, strict_img_size=False, **options
     )
-    net = perturb(SwinV2UNet(encoder, channels, [6, 5, 4, 3][: len(skips)], skips, affine))
+    net = perturb(SwinV2UNet(encoder, channels, [6, 5, 4, 3, 3][: len(skips)], skips, affine))
     # Levels of the configured image that are one window.
     masked = {f"encoder.{name}" for name, part in encoder.named_modules() if any(getattr(part, "shift_size", [0]))}
     for part in encoder.modules():

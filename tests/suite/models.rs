@@ -136,6 +136,49 @@ fn a_bias_of_another_size_is_an_error_that_names_it() {
     }
 }
 
+/// A tensor of another shape than the architecture's is an error or another configuration, never a panic.
+#[test]
+fn hostile_shapes_do_not_panic() {
+    const HUGE: usize = 1 << 62;
+    for name in names() {
+        let bytes = std::fs::read(folder().join(format!("{name}.safetensors"))).unwrap();
+        let file = safetensors::SafeTensors::deserialize(&bytes).unwrap();
+        let names = file.names();
+        // Detection looks at the tensors with the lowest indices first; the others are like them.
+        for victim in names.iter().filter(|name| !name.chars().any(|c| ('3'..='9').contains(&c))) {
+            let shape = file.tensor(victim).unwrap().shape().to_vec();
+            let mut shapes = vec![vec![], vec![0], vec![2, 1], vec![1; 5]];
+            for axis in 0..shape.len() {
+                for size in [0, 1, shape[axis] + 1] {
+                    let mut other = shape.clone();
+                    other[axis] = size;
+                    shapes.push(other);
+                }
+            }
+            // Empty, so that the file stays small, while the other sizes are anything.
+            let mut other = vec![HUGE; shape.len()];
+            if let Some(first) = other.first_mut() {
+                *first = 0;
+                shapes.push(other);
+            }
+            for shape in shapes {
+                let data = vec![0; 4 * shape.iter().product::<usize>()];
+                let view = |tensor: &str| match tensor == *victim {
+                    true => {
+                        safetensors::tensor::TensorView::new(safetensors::Dtype::F32, shape.clone(), &data).unwrap()
+                    }
+                    false => file.tensor(tensor).unwrap(),
+                };
+                let tensors = names.iter().map(|tensor| (tensor.to_string(), view(tensor)));
+                if let Ok(weights) = Weights::from_bytes(safetensors::serialize(tensors, None).unwrap()) {
+                    let loaded = std::panic::catch_unwind(|| Model::load(&name, weights).map(|_| ()));
+                    assert!(loaded.is_ok(), "{name} with {victim} {shape:?} panicked");
+                }
+            }
+        }
+    }
+}
+
 /// Published weights, where they are at hand: `SONOLUME_PUBLISHED` names a folder with `<name>.safetensors` and
 /// `<name>.reference.safetensors`.
 #[test]
