@@ -5,8 +5,9 @@
 //! `h' = (h + pad_top + pad_bottom - dilation * (kh - 1) - 1) / stride + 1`, as `torch.nn.functional.conv2d` after
 //! `torch.nn.functional.pad`.
 
-use super::activation::{self, Function};
+use super::activation::Function;
 use super::dispatch::{self, Binding, Dispatch, Shader, WORKGROUP, params};
+use super::linear::pack_epilogue;
 use super::{Axis, Border, Io, Operator, Param, Scale, Span, to_u32};
 use crate::error::{Error, Result};
 use crate::tensor::LANES;
@@ -209,17 +210,9 @@ impl Operator for Conv2d {
         let weight = next("weight")?;
         weight.expect(&[self.out_channels, self.in_channels / self.groups, self.kernel[0], self.kernel[1]])?;
 
-        // Bias, then slopes: what the store needs, in one buffer.
-        let padded_out = self.out_channels.next_multiple_of(LANES);
-        let mut epilogue = vec![0.0; 2 * padded_out];
-        if self.bias {
-            let bias = next("bias")?;
-            bias.expect(&[self.out_channels])?;
-            epilogue[..self.out_channels].copy_from_slice(&bias.data);
-        }
-        if self.activation == Function::PRelu {
-            epilogue[padded_out..].copy_from_slice(&activation::pack_slopes(next("PReLU slopes")?, self.out_channels)?);
-        }
+        let bias = if self.bias { Some(next("bias")?) } else { None };
+        let slopes = if self.activation == Function::PRelu { Some(next("PReLU slopes")?) } else { None };
+        let epilogue = pack_epilogue(bias, slopes, self.out_channels)?;
         Ok(vec![self.pack_weight(&weight.data), epilogue])
     }
 

@@ -20,6 +20,7 @@ import torch
 import torch.nn.functional as F
 
 import data
+import export
 import model
 from degrade import degrade
 from losses import psnr, ssim
@@ -92,6 +93,7 @@ def main():
     p.add_argument("--seed", type=int, default=1)
     p.add_argument("--threads", type=int, default=os.cpu_count())
     p.add_argument("--device", default="auto")
+    p.add_argument("--init", help="weights to start from: a checkpoint or an exported .safetensors")
     p.add_argument("--resume", action="store_true")
     a = p.parse_args()
 
@@ -106,7 +108,10 @@ def main():
 
     crops = data.Crops(data.load_usenhance(a.data, "high", "train"), data.load_hq(a.data, "train"), rng)
     held = validation_set(data.load_usenhance(a.data, "high", "held"))
-    net = model.build(a.size).to(device, memory_format=torch.channels_last)
+    net = model.build(a.size)
+    if a.init:
+        net.load_state_dict(export.load(a.init)[0].state_dict())
+    net = net.to(device, memory_format=torch.channels_last)
     optimizer = torch.optim.AdamW(net.parameters(), a.lr, betas=(0.9, 0.99), weight_decay=1e-4)
     ema = Ema(net, 0.999)
     step, spent = 0, 0.0
