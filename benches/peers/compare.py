@@ -24,7 +24,8 @@ import numpy as np
 
 HERE = Path(__file__).resolve().parent
 # Largest error, as a share of the largest value of PyTorch's answer. In f32 Winograd's transforms cost digits.
-TOLERANCE = {"f32": 1e-3, "f16": 3e-2, "bf16": 1e-1}
+# Pictures are rounded to their levels, and cut at black and white.
+TOLERANCE = {"f32": 1e-3, "f16": 3e-2, "bf16": 1e-1, "8 bit": 4e-3}
 
 
 @dataclass
@@ -69,6 +70,16 @@ def runtimes(group: str, vulkan_device: str) -> list[Runtime]:
             python("ncnn-vulkan", "ncnn", {"device": "vulkan"}, needs="ncnn"),
             Runtime("burn", "burn-worker", "model.safetensors", only=("sonolume-s", "srvgg-64x16")),
         ]
+    if group == "browser":
+        node = lambda key, runtime, device, needs=None: Runtime(
+            key, "node", "browser", {"runtime": runtime, "device": device, "precision": "8 bit" if runtime == "sonolume" else "f32"}, needs
+        )
+        return [
+            node("sonolume", "sonolume", "webgpu"),
+            node("sonolume-wasm", "sonolume", "wasm"),
+            node("ort-web-webgpu", "onnxruntime", "webgpu", "onnx"),
+            node("ort-web-wasm", "onnxruntime", "wasm", "onnx"),
+        ]
     cuda = [
         python(f"torch-{mode}-{precision}", "torch", {"device": "cuda", "mode": mode, "precision": precision})
         for mode in ("eager", "compiled")
@@ -86,8 +97,11 @@ class Worker:
 
     def __init__(self, runtime: Runtime, folder: Path, image: tuple[int, ...], generator: str, programs: Path):
         self.output = folder / f"output-{runtime.key}.f32"
+        self.in_browser = runtime.program == "node"
         arguments = [folder / "input.f32", self.output, *image[1:]]
-        if runtime.program == "python":
+        if runtime.program == "node":
+            command = ["node", HERE / "browser" / "worker.mjs", folder, *arguments]
+        elif runtime.program == "python":
             command = [sys.executable, HERE / "worker.py", runtime.model, folder, *arguments, f"generator={generator}"]
         else:
             command = [programs / runtime.program, folder / runtime.model, *arguments, f"generator={generator}"]
@@ -145,9 +159,11 @@ class Worker:
             self.process.kill()
 
 
-def error(folder: Path, worker: Worker) -> float:
+def error(folder: Path, worker: Worker, precision: str) -> float:
     """The largest error as a share of the largest value; NaN counts as infinite."""
     expected, actual = (np.fromfile(path, "<f4") for path in (folder / "expected.f32", worker.output))
+    if precision == "8 bit":
+        expected = expected.clip(0, 1)
     if expected.shape != actual.shape:
         return float("inf")
     difference = float(np.abs(expected - actual).max()) / float(np.abs(expected).max())
@@ -184,7 +200,7 @@ def compare(group: str, generator: str, size: tuple[int, int], options) -> dict:
         if options.runtimes and not any(runtime.key.startswith(name) for name in options.runtimes.split(",")):
             continue
         rows.append(row)
-        if runtime.program != "python" and not (options.programs / runtime.program).exists():
+        if runtime.program.endswith("-worker") and not (options.programs / runtime.program).exists():
             row["failed"] = "not built"
             continue
         if runtime.needs and failed.exists() and not (folder / f"{runtime.needs}.done").exists():
@@ -193,7 +209,7 @@ def compare(group: str, generator: str, size: tuple[int, int], options) -> dict:
         worker = Worker(runtime, folder, image, generator, options.programs)
         try:
             row["first_ms"], row["name"] = worker.load(options.timeout)
-            row["error"] = error(folder, worker)
+            row["error"] = error(folder, worker, runtime.precision)
             if row["error"] > TOLERANCE[runtime.precision]:
                 raise RuntimeError(f"wrong: differs from PyTorch by {row['error']:.1e}")
             workers.append((row, worker))
@@ -213,8 +229,9 @@ def compare(group: str, generator: str, size: tuple[int, int], options) -> dict:
             row["all_ms"].extend(times)
     for row, worker in workers:
         row |= worker.report()
-        row["peak_rss_bytes"] = worker.memory("VmHWM")
-        row["peak_rss_above_bare_bytes"] = max(worker.memory("VmHWM") - worker.bare, 0)
+        if not worker.in_browser:
+            row["peak_rss_bytes"] = worker.memory("VmHWM")
+            row["peak_rss_above_bare_bytes"] = max(worker.memory("VmHWM") - worker.bare, 0)
         worker.close()
     ours = workers[0][0] if workers and workers[0][0]["runtime"] == "sonolume" else None
     for row, _ in workers:
@@ -239,11 +256,12 @@ def table(result: dict) -> str:
             continue
         ms, ratio = row["ms"], row.get("ratio")
         ratio_text = f"{ratio['median']:.2f} ({ratio['min']:.2f} to {ratio['max']:.2f})" if ratio else ""
+        memory = f"{row['peak_rss_bytes'] >> 20} ({row['peak_rss_above_bare_bytes'] >> 20})" if "peak_rss_bytes" in row else ""
         rate = f"{gflop / ms['median'] * 1e3:.0f}" if gflop else ""
         name = row["runtime"] if row["precision"] == "f32" or "16" in row["runtime"] else f"{row['runtime']} ({row['precision']})"
         lines.append(
             f"| {name} | {ms['median']:.1f} ({ms['min']:.1f} to {ms['max']:.1f}) | {ratio_text} | {rate} "
-            f"| {row['first_ms']:.0f} | {row['peak_rss_bytes'] >> 20} ({row['peak_rss_above_bare_bytes'] >> 20}) | {row['error']:.0e} |"
+            f"| {row['first_ms']:.0f} | {memory} | {row['error']:.0e} |"
         )
     return "\n".join(lines)
 
@@ -276,12 +294,7 @@ def main():
         for generator in options.generators.split(","):
             for size in options.sizes.split(","):
                 width, height = map(int, size.split("x"))
-                if group == "browser":
-                    from browser import compare as compare_in_browser
-
-                    result = compare_in_browser(generator, (height, width), options)
-                else:
-                    result = compare(group, generator, (height, width), options)
+                result = compare(group, generator, (height, width), options)
                 if result:
                     results.append(result)
                     print(table(result), flush=True)

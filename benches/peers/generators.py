@@ -251,5 +251,7 @@ def make(name: str, height: int, width: int, **options):
     maker, channels, (low, high) = GENERATORS[name]
     torch.manual_seed(zlib.crc32(name.encode()))
     module, tensors, metadata = maker(height, width, **options)
-    image = torch.rand(1, channels, height, width, generator=torch.Generator().manual_seed(7)) * (high - low) + low
+    # 8-bit values, so that those who take pictures see the same numbers.
+    grey = torch.randint(256, (1, channels, height, width), generator=torch.Generator().manual_seed(7)) / 255
+    image = grey * (high - low) + low
     return module.requires_grad_(False), tensors, metadata, image

@@ -22,6 +22,13 @@ pub struct EngineOptions {
     #[arg(short, long = "model", value_name = "NAME_OR_PATH")]
     pub models: Vec<OsString>,
 
+    #[command(flatten)]
+    pub device: DeviceOptions,
+}
+
+/// Options of every command that uses a device.
+#[derive(Args)]
+pub struct DeviceOptions {
     /// `auto`: the best GPU, without one the CPU; `cpu`; `gpu`: the best GPU or nothing; else a part of a device's name
     /// (see `sonolume devices`).
     #[arg(long, default_value = "auto", value_parser = device)]
@@ -73,16 +80,25 @@ fn device(text: &str) -> Result<Device, &'static str> {
 impl EngineOptions {
     /// Loads the generator and opens the device; says so if there is only the CPU.
     pub fn open(&self, console: &Console) -> Result<Enhancer> {
-        let precision = match self.precision {
-            PrecisionName::F32 => Precision::F32,
-            PrecisionName::F16 => Precision::F16,
-        };
+        self.device.open(&self.models, console)
+    }
+
+    /// Why the CPU does the work, if nobody asked for it.
+    pub fn fallback(&self, device: &DeviceInfo) -> Option<&'static str> {
+        self.device.fallback(device)
+    }
+}
+
+impl DeviceOptions {
+    /// Loads generators, which run one after the other, and opens the device; says so if there is only the CPU.
+    pub fn open(&self, models: &[OsString], console: &Console) -> Result<Enhancer> {
+        let precision = self.precision();
         let mut builder = Enhancer::builder()
             .device(self.device.clone())
             .precision(precision)
             .tile(self.tile.0)
             .memory_limit_bytes(self.memory_limit << 20);
-        for model in &self.models {
+        for model in models {
             builder = builder.model(source(model)?);
         }
         let enhancer = builder.build()?;
@@ -95,6 +111,14 @@ impl EngineOptions {
             console.note("the CPU computes in f32: --precision f16 changes nothing");
         }
         Ok(enhancer)
+    }
+
+    /// What a GPU is asked to store.
+    pub fn precision(&self) -> Precision {
+        match self.precision {
+            PrecisionName::F32 => Precision::F32,
+            PrecisionName::F16 => Precision::F16,
+        }
     }
 
     /// Why the CPU does the work, if nobody asked for it.
