@@ -5,7 +5,7 @@ use std::collections::hash_map::Entry;
 use std::sync::{Arc, Mutex};
 
 use crate::error::{Error, Result};
-use crate::graph::{Graph, Plan};
+use crate::graph::{Graph, Plan, Step};
 use crate::ops::{Binding, Dispatch, Place};
 use crate::tensor::{HostTensor, Shape};
 
@@ -13,15 +13,20 @@ mod buffer;
 pub mod device;
 mod pipeline;
 mod submit;
+pub mod timing;
 mod transfer;
+mod weights;
 
 pub use buffer::Guard;
 pub use device::{Context, DeviceInfo, DeviceKind};
 pub use pipeline::{Precision, source};
+pub use timing::Timing;
 pub use transfer::{Core, SHADERS, Surface, Transfer};
 
 use buffer::Arena;
 use submit::Launch;
+use timing::Queries;
+use weights::Weights;
 
 /// Slots are shared by at most this many prepared sizes: interior, edge and corner tiles.
 const PREPARED_SIZES: usize = 16;
@@ -31,8 +36,7 @@ pub struct GpuRunner {
     context: Arc<Context>,
     graph: Arc<Graph>,
     precision: Precision,
-    /// For each node, its packed weights.
-    weights: Vec<Vec<wgpu::Buffer>>,
+    weights: Weights,
     state: Mutex<State>,
 }
 
@@ -46,6 +50,8 @@ struct State {
 /// The launches of one plan with their buffers bound.
 struct Prepared {
     launches: Vec<Launch>,
+    /// For each step of the plan, where its launches end.
+    ends: Vec<usize>,
     /// All launches' `Params`, each at an aligned offset.
     params: wgpu::Buffer,
     /// Where in the image the parameters are for.
@@ -76,24 +82,9 @@ impl GpuRunner {
                 context.info().name
             )));
         }
-        let mut bytes = 0u64;
         let scopes = context.push_scopes();
-        let mut upload = || -> Result<Vec<Vec<wgpu::Buffer>>> {
-            let mut all = Vec::new();
-            for node in graph.nodes() {
-                let mut buffers = Vec::new();
-                for packed in node.pack()? {
-                    let encoded = precision.encode(&packed);
-                    bytes += encoded.len() as u64;
-                    context.check_binding(encoded.len() as u64)?;
-                    buffers.push(buffer::weights(&context, node.op.stem(), &encoded));
-                }
-                all.push(buffers);
-            }
-            Ok(all)
-        };
-        let weights = upload();
-        scopes.pop(bytes).await?;
+        let weights = Weights::upload(&context, &graph, precision);
+        scopes.pop(weights.as_ref().map_or(0, Weights::bytes)).await?;
         let arena = Arena::new(guard);
         Ok(Self {
             context,
@@ -141,6 +132,51 @@ impl GpuRunner {
             results.push(submit::read(&self.context, staging, self.precision, place.shape).await?);
         }
         Ok(results)
+    }
+
+    /// Runs `plan` with every operator between two timestamps: what each took on the device, in the order of execution.
+    ///
+    /// # Errors
+    /// As [`GpuRunner::run`]; [`Error::Options`] if the device has no timestamps.
+    pub async fn profile(&self, plan: &Plan, inputs: &[HostTensor]) -> Result<Vec<Timing>> {
+        self.context.check_lost()?;
+        let queries = Queries::new(&self.context, plan.steps.len())?;
+        let scopes = self.context.push_scopes();
+        let submitted = self.submit_profile(plan, inputs, &queries);
+        scopes.pop(self.activation_bytes(plan)).await?;
+        let kernels = submitted?;
+        let nanoseconds = queries.read(&self.context).await?;
+        let steps = plan.steps.iter().zip(kernels).zip(nanoseconds);
+        Ok(steps
+            .map(|((step, kernel), nanoseconds)| {
+                let op = &self.graph.nodes()[step.node].op;
+                let places = step.io.inputs.iter().chain([&step.io.output]);
+                let bytes = places.map(|place| buffer::stored_bytes(place.shape, self.precision)).sum();
+                let flops = op.flops(&step.io);
+                Timing { node: step.node, operator: op.stem(), kernel, nanoseconds, flops, bytes }
+            })
+            .collect())
+    }
+
+    /// Records and submits one run between timestamps; answers each step's kernel.
+    fn submit_profile(&self, plan: &Plan, inputs: &[HostTensor], queries: &Queries) -> Result<Vec<&'static str>> {
+        let mut state = self.state.lock().map_err(|_| Error::Device("an earlier run panicked".into()))?;
+        let State { arena, prepared } = &mut *state;
+        if arena.fit(&self.context, plan, self.precision) {
+            prepared.clear();
+        }
+        let prepared = self.prepared(prepared, arena, plan)?;
+        for (input, (slot, place)) in inputs.iter().zip(&plan.inputs) {
+            arena.upload(&self.context, *slot, place.shape, input, self.precision);
+        }
+        let starts = std::iter::once(0).chain(prepared.ends.iter().copied());
+        let steps = starts.zip(&prepared.ends).map(|(start, &end)| &prepared.launches[start..end]);
+        queries.submit(&self.context, steps);
+        Ok(self
+            .dispatches(plan)?
+            .iter()
+            .map(|dispatches| dispatches.first().map_or("", |dispatch| dispatch.shader.name))
+            .collect())
     }
 
     /// After a run: fails if a kernel wrote to the zones around the activations.
@@ -224,46 +260,64 @@ impl GpuRunner {
             Entry::Occupied(occupied) => occupied.into_mut(),
         };
         if prepared.places != places {
-            let (bytes, _) = buffer::params_bytes(&self.context, &self.dispatches(plan)?);
+            let (bytes, _) = buffer::params_bytes(&self.context, self.dispatches(plan)?.iter().flatten());
             self.context.queue().write_buffer(&prepared.params, 0, &bytes);
             prepared.places = places;
         }
         Ok(prepared)
     }
 
-    fn dispatches(&self, plan: &Plan) -> Result<Vec<Dispatch>> {
-        plan.steps.iter().map(|step| self.graph.nodes()[step.node].op.dispatch(&step.io)).collect()
+    /// The launches of every step.
+    fn dispatches(&self, plan: &Plan) -> Result<Vec<Vec<Dispatch>>> {
+        plan.steps.iter().map(|step| self.graph.nodes()[step.node].op.dispatches(&step.io)).collect()
     }
 
     fn prepare(&self, plan: &Plan, places: Vec<Place>, arena: &Arena) -> Result<Prepared> {
         let dispatches = self.dispatches(plan)?;
-        let (params, offsets) = buffer::params(&self.context, &dispatches);
-        let mut launches = Vec::with_capacity(dispatches.len());
-        for ((step, dispatch), offset) in plan.steps.iter().zip(&dispatches).zip(offsets) {
-            let pipeline = self.context.pipeline(dispatch.shader, &dispatch.constants, self.precision)?;
-            let mut entries = vec![wgpu::BindGroupEntry {
-                binding: 0,
-                resource: wgpu::BindingResource::Buffer(wgpu::BufferBinding {
-                    buffer: &params,
-                    offset,
-                    size: wgpu::BufferSize::new(dispatch.params.len().next_multiple_of(16) as u64),
-                }),
-            }];
-            for (index, binding) in dispatch.bindings.iter().enumerate() {
-                let resource = match *binding {
-                    Binding::Input(i) => arena.binding(step.inputs[i], step.io.inputs[i].shape, self.precision),
-                    Binding::Output => arena.binding(step.output, step.io.output.shape, self.precision),
-                    Binding::Weight(i) => self.weights[step.node][i].as_entire_binding(),
-                };
-                entries.push(wgpu::BindGroupEntry { binding: index as u32 + 1, resource });
+        let (params, offsets) = buffer::params(&self.context, dispatches.iter().flatten());
+        let mut offsets = offsets.into_iter();
+        let mut launches = Vec::new();
+        let mut ends = Vec::with_capacity(dispatches.len());
+        for (step, dispatches) in plan.steps.iter().zip(&dispatches) {
+            for (dispatch, offset) in dispatches.iter().zip(&mut offsets) {
+                launches.push(self.launch(step, dispatch, &params, offset, arena)?);
             }
-            let group = self.context.device().create_bind_group(&wgpu::BindGroupDescriptor {
-                label: Some(dispatch.shader.name),
-                layout: pipeline.layout(),
-                entries: &entries,
-            });
-            launches.push(Launch { pipeline, group, workgroups: dispatch.workgroups });
+            ends.push(launches.len());
         }
-        Ok(Prepared { launches, params, places })
+        Ok(Prepared { launches, ends, params, places })
+    }
+
+    fn launch(
+        &self,
+        step: &Step,
+        dispatch: &Dispatch,
+        params: &wgpu::Buffer,
+        offset: u64,
+        arena: &Arena,
+    ) -> Result<Launch> {
+        let pipeline = self.context.pipeline(dispatch.shader, &dispatch.constants, self.precision)?;
+        let mut entries = vec![wgpu::BindGroupEntry {
+            binding: 0,
+            resource: wgpu::BindingResource::Buffer(wgpu::BufferBinding {
+                buffer: params,
+                offset,
+                size: wgpu::BufferSize::new(dispatch.params.len().next_multiple_of(16) as u64),
+            }),
+        }];
+        for (index, binding) in dispatch.bindings.iter().enumerate() {
+            let resource = match *binding {
+                Binding::Input(i) => arena.binding(step.inputs[i], step.io.inputs[i].shape, self.precision),
+                Binding::Output => arena.binding(step.output, step.io.output.shape, self.precision),
+                Binding::Weight(i) => self.weights.whole(step.node, i)?,
+                Binding::Block { weight, start, bytes } => self.weights.block(step.node, weight, start, bytes)?,
+            };
+            entries.push(wgpu::BindGroupEntry { binding: index as u32 + 1, resource });
+        }
+        let group = self.context.device().create_bind_group(&wgpu::BindGroupDescriptor {
+            label: Some(dispatch.shader.name),
+            layout: pipeline.layout(),
+            entries: &entries,
+        });
+        Ok(Launch { pipeline, group, workgroups: dispatch.workgroups })
     }
 }

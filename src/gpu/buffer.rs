@@ -2,6 +2,7 @@
 
 use super::device::Context;
 use super::pipeline::Precision;
+use crate::error::{Error, Result};
 use crate::graph::Plan;
 use crate::ops::Dispatch;
 use crate::tensor::{HostTensor, Shape};
@@ -131,8 +132,30 @@ pub(super) fn weights(context: &Context, label: &str, bytes: &[u8]) -> wgpu::Buf
     buffer
 }
 
+/// A buffer of blocks of weights.
+///
+/// # Errors
+/// [`Error::OutOfMemory`] if the device has no buffers of that size.
+pub(super) fn blocks(context: &Context, bytes: &[u8]) -> Result<wgpu::Buffer> {
+    let size = bytes.len() as u64;
+    if size > context.device().limits().max_buffer_size {
+        return Err(Error::OutOfMemory { bytes: size });
+    }
+    let buffer = context.device().create_buffer(&wgpu::BufferDescriptor {
+        label: Some("blocks of weights"),
+        size,
+        usage: wgpu::BufferUsages::UNIFORM | wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_DST,
+        mapped_at_creation: false,
+    });
+    context.queue().write_buffer(&buffer, 0, bytes);
+    Ok(buffer)
+}
+
 /// All launches' `Params` in one run of bytes, and the aligned offset of each.
-pub(super) fn params_bytes(context: &Context, dispatches: &[Dispatch]) -> (Vec<u8>, Vec<u64>) {
+pub(super) fn params_bytes<'d>(
+    context: &Context,
+    dispatches: impl IntoIterator<Item = &'d Dispatch>,
+) -> (Vec<u8>, Vec<u64>) {
     let step = context.device().limits().min_uniform_buffer_offset_alignment as usize;
     let mut bytes = Vec::new();
     let mut offsets = Vec::new();
@@ -146,7 +169,10 @@ pub(super) fn params_bytes(context: &Context, dispatches: &[Dispatch]) -> (Vec<u
 }
 
 /// A uniform buffer of all launches' `Params`, and the offset of each.
-pub(super) fn params(context: &Context, dispatches: &[Dispatch]) -> (wgpu::Buffer, Vec<u64>) {
+pub(super) fn params<'d>(
+    context: &Context,
+    dispatches: impl IntoIterator<Item = &'d Dispatch>,
+) -> (wgpu::Buffer, Vec<u64>) {
     let (bytes, offsets) = params_bytes(context, dispatches);
     let buffer = context.device().create_buffer(&wgpu::BufferDescriptor {
         label: Some("params"),

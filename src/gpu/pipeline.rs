@@ -87,8 +87,8 @@ impl Pipeline {
     }
 }
 
-/// A kernel's identity: name, precision, and the bits of its overrides.
-pub(super) type Key = (&'static str, Precision, Vec<(&'static str, u64)>);
+/// A kernel's identity: where its description stands, as variants share a name; precision, and the bits of its overrides.
+pub(super) type Key = (usize, Precision, Vec<(&'static str, u64)>);
 
 impl Context {
     /// The compiled kernel; compiles it at first use.
@@ -98,8 +98,8 @@ impl Context {
         constants: &[(&'static str, f64)],
         precision: Precision,
     ) -> Result<Arc<Pipeline>> {
-        let key: Key =
-            (shader.name, precision, constants.iter().map(|&(name, value)| (name, value.to_bits())).collect());
+        let bits = constants.iter().map(|&(name, value)| (name, value.to_bits())).collect();
+        let key: Key = (std::ptr::from_ref(shader).addr(), precision, bits);
         let mut pipelines = self.pipelines.lock().map_err(|_| Error::Device("an earlier run panicked".into()))?;
         if let Some(pipeline) = pipelines.get(&key) {
             return Ok(pipeline.clone());

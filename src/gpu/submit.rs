@@ -22,14 +22,19 @@ pub(super) fn record<'l>(context: &Context, launches: impl IntoIterator<Item = &
     let mut encoder = context.device().create_command_encoder(&descriptor);
     {
         let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
-        for launch in launches {
-            pass.set_pipeline(launch.pipeline.raw());
-            pass.set_bind_group(0, &launch.group, &[]);
-            let [x, y, z] = launch.workgroups;
-            pass.dispatch_workgroups(x, y, z);
-        }
+        record_launches(&mut pass, launches);
     }
     encoder
+}
+
+/// Records launches into a pass.
+pub(super) fn record_launches<'l>(pass: &mut wgpu::ComputePass<'_>, launches: impl IntoIterator<Item = &'l Launch>) {
+    for launch in launches {
+        pass.set_pipeline(launch.pipeline.raw());
+        pass.set_bind_group(0, &launch.group, &[]);
+        let [x, y, z] = launch.workgroups;
+        pass.dispatch_workgroups(x, y, z);
+    }
 }
 
 /// Submits the launches and the copies of the results into buffers the host can map.

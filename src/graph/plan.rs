@@ -193,14 +193,15 @@ pub(crate) fn size_on(shape: Shape, axis: Axis) -> usize {
 
 /// Buffer slots, shared by values whose lifetimes do not overlap.
 #[derive(Default)]
-struct Slots {
-    sizes: Vec<usize>,
+pub(crate) struct Slots {
+    /// Elements of each slot.
+    pub(crate) sizes: Vec<usize>,
     free: Vec<usize>,
 }
 
 impl Slots {
     /// The smallest free slot that is large enough; else the largest free one, grown; else a new one.
-    fn take(&mut self, elements: usize) -> usize {
+    pub(crate) fn take(&mut self, elements: usize) -> usize {
         let fitting =
             self.free.iter().copied().filter(|&slot| self.sizes[slot] >= elements).min_by_key(|&slot| self.sizes[slot]);
         let chosen = fitting.or_else(|| self.free.iter().copied().max_by_key(|&slot| self.sizes[slot]));
@@ -217,7 +218,8 @@ impl Slots {
         }
     }
 
-    fn give_back(&mut self, slot: usize) {
+    /// Lets a later value have the slot.
+    pub(crate) fn give_back(&mut self, slot: usize) {
         self.free.push(slot);
     }
 }
