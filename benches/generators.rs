@@ -5,12 +5,12 @@
 //! beside it: a first frame is cold when the generator was just opened, warm when its kernels were made by a smaller one.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use sonolume::gpu::Context;
+use sonolume::gpu::{Context, GpuRunner};
 use sonolume::phantom::{Phantom, PhantomOptions};
-use sonolume::{Device, Enhancer, Frame, ModelSource};
+use sonolume::{Device, Enhancer, Frame, HostTensor, ModelSource, Precision, Shape};
 
 #[path = "support/devices.rs"]
 mod devices;
@@ -34,6 +34,21 @@ fn check(model: &ModelSource, enhancer: &Enhancer) {
     let answer = enhancer.enhance(&frame).expect("an enhanced picture").frame;
     let (a, b) = (answer.as_u8().expect("8 bit"), truth.as_u8().expect("8 bit"));
     assert!(a.iter().zip(b).all(|(a, b)| a.abs_diff(*b) <= 1), "{} is wrong", enhancer.device().name);
+}
+
+/// The sum of the operators' times by timestamp queries.
+fn device_time(enhancer: &Enhancer, context: &Arc<Context>, width: usize, height: usize) -> Duration {
+    let graph = &enhancer.model().graph;
+    let plan = graph.plan_whole(height, width).expect("a plan");
+    let input = HostTensor::zeros(Shape::new(enhancer.model().in_channels(), height, width)).expect("an input");
+    let profile = async {
+        let runner = GpuRunner::new(context.clone(), graph.clone(), Precision::F32).await?;
+        // The first run makes the kernels.
+        runner.profile(&plan, std::slice::from_ref(&input)).await?;
+        runner.profile(&plan, std::slice::from_ref(&input)).await
+    };
+    let timings = pollster::block_on(profile).expect("timings");
+    Duration::from_nanos(timings.iter().map(|timing| timing.nanoseconds).sum())
 }
 
 fn generators(criterion: &mut Criterion) {
@@ -70,6 +85,10 @@ fn generators(criterion: &mut Criterion) {
                     (report.activation_bytes + weights) >> 20,
                     report.tiles,
                 );
+                if let Some(context) = context.as_ref().filter(|context| report.tiles == 1 && context.has_timestamps())
+                {
+                    println!("{width}x{height}: {:.1?} on the device", device_time(&fresh, context, width, height));
+                }
                 if next < LONGEST_S {
                     group.throughput(Throughput::Elements((width * height) as u64));
                     group.bench_function(format!("{width}x{height}"), |bencher| {

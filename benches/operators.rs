@@ -5,6 +5,7 @@
 //! the CPU's. Bytes are the fewest that the operator can move: each tensor once.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use sonolume::cpu::CpuRunner;
@@ -45,9 +46,7 @@ enum Runner {
 impl Runner {
     fn new(context: &Option<Arc<Context>>, graph: Arc<Graph>) -> sonolume::Result<Self> {
         Ok(match context {
-            Some(context) => {
-                Self::Gpu(pollster::block_on(GpuRunner::new(context.clone(), graph, Precision::F32))?)
-            }
+            Some(context) => Self::Gpu(pollster::block_on(GpuRunner::new(context.clone(), graph, Precision::F32))?),
             None => Self::Cpu(CpuRunner::new(graph)?),
         })
     }
@@ -96,7 +95,21 @@ impl Work {
         let mut group = criterion.benchmark_group(format!("{group}, {device}"));
         group.throughput(Throughput::ElementsAndBytes { elements: self.plan.flops, bytes });
         group.bench_function(&self.name, |bencher| bencher.iter(|| runner.run(self)));
+        if let Runner::Gpu(gpu) = &runner
+            && gpu.context().has_timestamps()
+        {
+            group.bench_function(format!("{}, GPU time", self.name), |bencher| {
+                bencher.iter_custom(|runs| (0..runs).map(|_| self.device_time(gpu)).sum());
+            });
+        }
         group.finish();
+    }
+
+    /// By the device's own clock, without the transfers.
+    fn device_time(&self, gpu: &GpuRunner) -> Duration {
+        let timings = pollster::block_on(gpu.profile(&self.plan, &self.inputs)).expect("timings");
+        // criterion divides by it.
+        Duration::from_nanos(timings.iter().map(|timing| timing.nanoseconds).sum::<u64>().max(1))
     }
 }
 

@@ -257,6 +257,8 @@ def table(result: dict) -> str:
         ms, ratio = row["ms"], row.get("ratio")
         ratio_text = f"{ratio['median']:.2f} ({ratio['min']:.2f} to {ratio['max']:.2f})" if ratio else ""
         memory = f"{row['peak_rss_bytes'] >> 20} ({row['peak_rss_above_bare_bytes'] >> 20})" if "peak_rss_bytes" in row else ""
+        if "device_bytes" in row and result["group"] != "cpu":
+            memory += f"; device {row['device_bytes'] >> 20}"
         rate = f"{gflop / ms['median'] * 1e3:.0f}" if gflop else ""
         name = row["runtime"] if row["precision"] == "f32" or "16" in row["runtime"] else f"{row['runtime']} ({row['precision']})"
         lines.append(

@@ -1,11 +1,12 @@
 //! `sonolume bench`: how fast generators are on this device, after checking that it computes them right.
 
 use std::ffi::OsString;
+use std::sync::Arc;
 use std::time::Instant;
 
 use clap::Args;
 use serde_json::{Value, json};
-use sonolume::gpu::DeviceKind;
+use sonolume::gpu::{Context, DeviceKind, GpuRunner};
 use sonolume::models::DEFAULT_MODEL;
 use sonolume::phantom::{Phantom, PhantomOptions};
 use sonolume::{Device, Enhancer, Frame, HostTensor, ModelSource, Precision, Report, TileSize};
@@ -25,7 +26,7 @@ const CHECKED_TILE: usize = 32;
 /// Before anything is timed, the device's answer on a small picture is compared with the CPU's, and the CPU's own with the
 /// one it gives in tiles; a wrong one ends the command with code 1. Times are those of a whole call, from a picture in
 /// memory to a picture in memory. `first ms` is the first call at its size; for a generator's first size it includes making
-/// its kernels.
+/// its kernels. `GPU ms` is what the operators take on the device by its own clock, for pictures that need no tiles.
 #[derive(Args)]
 pub struct Options {
     /// Built-in names or safetensors files; the built-in generator if there are none.
@@ -47,6 +48,7 @@ pub struct Options {
 pub fn run(options: &Options, console: &Console) -> Result<u8> {
     let built_in = [OsString::from(DEFAULT_MODEL)];
     let names = if options.models.is_empty() { &built_in[..] } else { &options.models[..] };
+    let context = options.device.context()?;
     let mut failures = Vec::new();
     let mut done = 0;
     let mut device = String::new();
@@ -57,7 +59,8 @@ pub fn run(options: &Options, console: &Console) -> Result<u8> {
             failures.push(failure.kind);
         };
         let started = Instant::now();
-        let enhancer = match options.device.open(std::slice::from_ref(name), console) {
+        let shared = context.clone().map_or(Device::Cpu, Device::Shared);
+        let enhancer = match options.device.open_on(shared, std::slice::from_ref(name), console) {
             Ok(enhancer) => enhancer,
             Err(failure) => {
                 fail(failure);
@@ -72,7 +75,7 @@ pub fn run(options: &Options, console: &Console) -> Result<u8> {
                 if error.is_none() {
                     error = Some(check(&enhancer, options.device.precision())?);
                 }
-                row.repeat(&enhancer, options.repetitions)
+                row.repeat(&enhancer, options.repetitions)?.on_device(&enhancer, context.as_ref())
             });
             match measured {
                 Ok(row) => {
@@ -109,7 +112,9 @@ fn check(enhancer: &Enhancer, precision: Precision) -> Result<f32> {
     let truth = cpu(TileSize::Auto)?;
     let (answer, limit) = match (enhancer.device().kind, precision) {
         // A tile's sums over the whole image are rounded in another order.
-        (DeviceKind::Cpu, _) => (cpu(TileSize::Square(CHECKED_TILE))?, if enhancer.model().graph.is_global() { 1e-5 } else { 0.0 }),
+        (DeviceKind::Cpu, _) => {
+            (cpu(TileSize::Square(CHECKED_TILE))?, if enhancer.model().graph.is_global() { 1e-5 } else { 0.0 })
+        }
         (_, Precision::F32) => (enhancer.run(&input)?, 1e-4),
         (_, Precision::F16) => (enhancer.run(&input)?, 5e-2),
     };
@@ -149,7 +154,7 @@ fn milliseconds(since: Instant) -> f64 {
 }
 
 const HEADER: &str =
-    "generator         size             ms (min to max)  frames/s    ms/Mpx  GFLOP/s  MiB  first ms";
+    "generator         size             ms (min to max)  GPU ms  frames/s    ms/Mpx  GFLOP/s  MiB  first ms";
 
 /// One generator at one size.
 struct Row {
@@ -159,6 +164,8 @@ struct Row {
     first_ms: f64,
     /// Sorted.
     times_ms: Vec<f64>,
+    /// What the operators take on a GPU that measures time, if the picture runs untiled.
+    device_ms: Option<f64>,
     weight_bytes: u64,
 }
 
@@ -171,7 +178,7 @@ impl Row {
         let first_ms = milliseconds(started);
         let bytes = if report.precision == Precision::F16 { 2 } else { 4 };
         let weight_bytes = enhancer.model().graph.parameters() as u64 * bytes;
-        Ok(Self { size, frame, report, first_ms, times_ms: Vec::new(), weight_bytes })
+        Ok(Self { size, frame, report, first_ms, times_ms: Vec::new(), device_ms: None, weight_bytes })
     }
 
     /// The calls that count.
@@ -182,6 +189,27 @@ impl Row {
             self.times_ms.push(milliseconds(started));
         }
         self.times_ms.sort_by(f64::total_cmp);
+        Ok(self)
+    }
+
+    /// The sum of the operators' times by timestamp queries, the least of three runs.
+    fn on_device(mut self, enhancer: &Enhancer, context: Option<&Arc<Context>>) -> Result<Self> {
+        let Some(context) = context.filter(|context| self.report.tiles == 1 && context.has_timestamps()) else {
+            return Ok(self);
+        };
+        let model = enhancer.model();
+        let plan = model.graph.plan_whole(self.size.height, self.size.width)?;
+        let input = values(self.size, model.in_channels())?;
+        let profile = async {
+            let runner = GpuRunner::new(context.clone(), model.graph.clone(), self.report.precision).await?;
+            let mut least = u64::MAX;
+            for _ in 0..3 {
+                let timings = runner.profile(&plan, std::slice::from_ref(&input)).await?;
+                least = least.min(timings.iter().map(|timing| timing.nanoseconds).sum());
+            }
+            Ok::<_, sonolume::Error>(least)
+        };
+        self.device_ms = Some(pollster::block_on(profile)? as f64 / 1e6);
         Ok(self)
     }
 
@@ -206,10 +234,11 @@ impl Row {
     fn text(&self) -> String {
         let (first, last) = (self.times_ms[0], self.times_ms[self.times_ms.len() - 1]);
         format!(
-            "{:<16}  {:<9}  {:>22}  {:>8.2}  {:>8.1}  {:>7.1}  {:>3.0}  {:>8.1}\n",
+            "{:<16}  {:<9}  {:>22}  {:>6}  {:>8.2}  {:>8.1}  {:>7.1}  {:>3.0}  {:>8.1}\n",
             self.report.model,
             format!("{}x{}", self.size.width, self.size.height),
             format!("{:.1} ({first:.1} to {last:.1})", self.median_ms()),
+            self.device_ms.map_or("-".into(), |ms| format!("{ms:.1}")),
             1e3 / self.median_ms(),
             self.ms_per_megapixel(),
             self.gflops(),
@@ -228,6 +257,7 @@ impl Row {
             "error": error,
             "size": { "width": self.size.width, "height": self.size.height },
             "ms": { "median": self.median_ms(), "min": self.times_ms[0], "max": self.times_ms[self.times_ms.len() - 1] },
+            "device_ms": self.device_ms,
             "frames_per_second": 1e3 / self.median_ms(),
             "ms_per_megapixel": self.ms_per_megapixel(),
             "gflop": self.report.flops as f64 / 1e9,

@@ -3,11 +3,12 @@
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::str::FromStr;
+use std::sync::Arc;
 
 use clap::{Args, ValueEnum};
 use serde_json::{Value, json};
 use sonolume::enhancer::DEFAULT_MEMORY_LIMIT_BYTES;
-use sonolume::gpu::DeviceKind;
+use sonolume::gpu::{Context, DeviceKind};
 use sonolume::models::DEFAULT_MODEL;
 use sonolume::{Device, DeviceInfo, Enhancer, ModelSource, Precision, TileSize};
 
@@ -92,9 +93,27 @@ impl EngineOptions {
 impl DeviceOptions {
     /// Loads generators, which run one after the other, and opens the device; says so if there is only the CPU.
     pub fn open(&self, models: &[OsString], console: &Console) -> Result<Enhancer> {
+        self.open_on(self.device.clone(), models, console)
+    }
+
+    /// The device itself; the CPU is none.
+    pub fn context(&self) -> Result<Option<Arc<Context>>> {
+        Ok(match &self.device {
+            Device::Cpu => None,
+            Device::Auto => pollster::block_on(Context::automatic())?,
+            Device::Gpu => Some(pollster::block_on(Context::automatic())?.ok_or_else(|| {
+                Failure::new(Kind::NoDevice, "this machine has no GPU that wgpu can use: try --device auto")
+            })?),
+            Device::Named(name) => Some(pollster::block_on(Context::named(name))?),
+            Device::Shared(context) => Some(context.clone()),
+        })
+    }
+
+    /// As `open`, on a device that is open already.
+    pub fn open_on(&self, device: Device, models: &[OsString], console: &Console) -> Result<Enhancer> {
         let precision = self.precision();
         let mut builder = Enhancer::builder()
-            .device(self.device.clone())
+            .device(device)
             .precision(precision)
             .tile(self.tile.0)
             .memory_limit_bytes(self.memory_limit << 20);

@@ -205,6 +205,11 @@ impl Context {
         self.info.f16
     }
 
+    /// Whether the device measures the time of kernels ([`GpuRunner::profile`](super::GpuRunner::profile)).
+    pub fn has_timestamps(&self) -> bool {
+        self.device.features().contains(wgpu::Features::TIMESTAMP_QUERY)
+    }
+
     /// The wgpu device.
     pub fn device(&self) -> &wgpu::Device {
         &self.device

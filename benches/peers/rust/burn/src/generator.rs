@@ -95,9 +95,8 @@ impl Norm {
 /// Enlarges by a whole factor.
 pub fn enlarge(x: Tensor<4>, mode: InterpolateMode, factor: usize) -> Tensor<4> {
     let [_, _, height, width] = x.dims();
-    let options = InterpolateOptions::new(mode)
-        .with_align_corners(false)
-        .with_output_size([height * factor, width * factor]);
+    let options =
+        InterpolateOptions::new(mode).with_align_corners(false).with_output_size([height * factor, width * factor]);
     interpolate(x, options)
 }
 
@@ -105,16 +104,22 @@ pub fn enlarge(x: Tensor<4>, mode: InterpolateMode, factor: usize) -> Tensor<4> 
 pub fn pixel_shuffle(x: Tensor<4>, factor: usize) -> Tensor<4> {
     let [images, channels, height, width] = x.dims();
     let channels = channels / (factor * factor);
-    x.reshape([images, channels, factor, factor, height, width])
-        .permute([0, 1, 4, 2, 5, 3])
-        .reshape([images, channels, height * factor, width * factor])
+    x.reshape([images, channels, factor, factor, height, width]).permute([0, 1, 4, 2, 5, 3]).reshape([
+        images,
+        channels,
+        height * factor,
+        width * factor,
+    ])
 }
 
 /// Space to depth, the inverse.
 pub fn pixel_unshuffle(x: Tensor<4>, factor: usize) -> Tensor<4> {
     let [images, channels, height, width] = x.dims();
     let (height, width) = (height / factor, width / factor);
-    x.reshape([images, channels, height, factor, width, factor])
-        .permute([0, 1, 3, 5, 2, 4])
-        .reshape([images, channels * factor * factor, height, width])
+    x.reshape([images, channels, height, factor, width, factor]).permute([0, 1, 3, 5, 2, 4]).reshape([
+        images,
+        channels * factor * factor,
+        height,
+        width,
+    ])
 }

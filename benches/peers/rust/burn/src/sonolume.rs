@@ -151,7 +151,8 @@ impl Attention {
             let (head, window) = (index / (tokens * tokens) % HEADS, index / (tokens * tokens * HEADS));
             let [y, x] = [window / (size[1] / WINDOW), window % (size[1] / WINDOW)].map(|at| at * WINDOW);
             let place = |token: usize| [y + token / WINDOW, x + token % WINDOW];
-            let neighbours = shift == 0 || (0..2).all(|axis| region(place(i)[axis], size[axis]) == region(place(j)[axis], size[axis]));
+            let neighbours = shift == 0
+                || (0..2).all(|axis| region(place(i)[axis], size[axis]) == region(place(j)[axis], size[axis]));
             let row = (i / WINDOW + WINDOW - 1 - j / WINDOW) * (2 * WINDOW - 1) + i % WINDOW + WINDOW - 1 - j % WINDOW;
             bias.push(table[row * HEADS + head] - if neighbours { 0.0 } else { 100.0 });
         }
@@ -171,10 +172,11 @@ impl Attention {
         if self.shift > 0 {
             t = roll(t, [self.shift, self.shift]);
         }
-        let t = t
-            .reshape([down, WINDOW, across, WINDOW * channels])
-            .permute([0, 2, 1, 3])
-            .reshape([down * across, tokens, channels]);
+        let t = t.reshape([down, WINDOW, across, WINDOW * channels]).permute([0, 2, 1, 3]).reshape([
+            down * across,
+            tokens,
+            channels,
+        ]);
         let qkv = linear(t, self.qkv.0.clone(), Some(self.qkv.1.clone()));
         let part = |at: usize| -> Tensor<4> {
             let part = qkv.clone().slice(s![.., .., at * channels..(at + 1) * channels]);

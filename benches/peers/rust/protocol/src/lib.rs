@@ -73,11 +73,13 @@ impl Arguments {
         let mut next = |what: &str| rest.next().ok_or_else(|| format!("{what} is missing"));
         let (model, input, output) = (next("MODEL")?, next("INPUT")?, next("OUTPUT")?);
         let shape = [next("CHANNELS")?.parse()?, next("HEIGHT")?.parse()?, next("WIDTH")?.parse()?];
-        let input: Vec<f32> = std::fs::read(input)?.as_chunks().0.iter().map(|&bytes| f32::from_le_bytes(bytes)).collect();
+        let input: Vec<f32> =
+            std::fs::read(input)?.as_chunks().0.iter().map(|&bytes| f32::from_le_bytes(bytes)).collect();
         if input.len() != shape.iter().product() {
             return Err(format!("the input holds {} values, not {shape:?}", input.len()).into());
         }
-        let options = rest.filter_map(|text| Some((text.split_once('=')?.0.to_owned(), text.split_once('=')?.1.to_owned())));
+        let options =
+            rest.filter_map(|text| Some((text.split_once('=')?.0.to_owned(), text.split_once('=')?.1.to_owned())));
         Ok(Self { model, input, shape, options: options.collect(), output })
     }
 

@@ -6,6 +6,7 @@ use sonolume::{Device, Enhancer, HostTensor, ModelSource, Precision, Shape};
 struct Sonolume {
     enhancer: Enhancer,
     input: HostTensor,
+    element_bytes: u64,
 }
 
 impl Runtime for Sonolume {
@@ -19,9 +20,14 @@ impl Runtime for Sonolume {
 
     fn report(&self) -> String {
         let shape = self.input.shape();
-        let plan = self.enhancer.model().graph.plan_whole(shape.height, shape.width);
-        plan.map_or("{}".into(), |plan| {
-            format!(r#"{{"gflop": {}, "parameters": {}}}"#, plan.flops as f64 / 1e9, self.enhancer.model().graph.parameters())
+        let graph = &self.enhancer.model().graph;
+        graph.plan_whole(shape.height, shape.width).map_or("{}".into(), |plan| {
+            let bytes = (plan.slot_elements() + graph.parameters() as u64) * self.element_bytes;
+            format!(
+                r#"{{"gflop": {}, "parameters": {}, "device_bytes": {bytes}}}"#,
+                plan.flops as f64 / 1e9,
+                graph.parameters()
+            )
         })
     }
 }
@@ -30,6 +36,7 @@ fn load(arguments: &Arguments) -> Result<Sonolume> {
     let precision = if arguments.option("precision", "f32") == "f16" { Precision::F16 } else { Precision::F32 };
     let [channels, height, width] = arguments.shape;
     Ok(Sonolume {
+        element_bytes: if precision == Precision::F16 { 2 } else { 4 },
         enhancer: Enhancer::builder()
             .model(ModelSource::parse(&arguments.model))
             .device(Device::parse(arguments.option("device", "cpu")))
