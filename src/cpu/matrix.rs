@@ -106,6 +106,30 @@ pub(super) fn store<S: Simd>(values: &mut [f32], at: usize, vector: S::f32s) {
     S::as_mut_simd_f32s(&mut values[at..at + S::F32_LANES]).0[0] = vector;
 }
 
+/// As [`load`].
+///
+/// # Safety
+/// `at` and as many elements as a vector has must be within `values`.
+#[inline(always)]
+pub(super) unsafe fn load_unchecked<S: Simd>(values: &[f32], at: usize) -> S::f32s {
+    debug_assert!(at + S::F32_LANES <= values.len());
+    // SAFETY: the caller's promise.
+    let part = unsafe { values.get_unchecked(at..at + S::F32_LANES) };
+    S::as_simd_f32s(part).0[0]
+}
+
+/// As [`store`].
+///
+/// # Safety
+/// As [`load_unchecked`].
+#[inline(always)]
+pub(super) unsafe fn store_unchecked<S: Simd>(values: &mut [f32], at: usize, vector: S::f32s) {
+    debug_assert!(at + S::F32_LANES <= values.len());
+    // SAFETY: the caller's promise.
+    let part = unsafe { values.get_unchecked_mut(at..at + S::F32_LANES) };
+    S::as_mut_simd_f32s(part).0[0] = vector;
+}
+
 /// `output[pixel] = start + sum of segment(pixel) * weight` for a line of pixels.
 pub(super) struct Product<'a> {
     pub(super) tiling: Tiling,

@@ -2,7 +2,7 @@
 
 use pulp::Arch;
 
-use super::layer_norm;
+use super::layer_norm::Normalize;
 use crate::ops::Border;
 use crate::ops::layer_norm::LayerNorm;
 use crate::tensor::Shape;
@@ -68,10 +68,7 @@ impl Source<'_> {
     /// Copies whole pixels, normalised if asked for.
     fn read(&self, from: &[f32], to: &mut [f32]) {
         match self.norm {
-            Some((norm, affine)) => self.arch.dispatch(
-                #[inline(always)]
-                || layer_norm::normalize(norm, affine, from, to),
-            ),
+            Some((op, affine)) => self.arch.dispatch(Normalize { op, affine, input: from, output: to }),
             None => to.copy_from_slice(from),
         }
     }

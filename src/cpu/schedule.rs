@@ -79,6 +79,11 @@ fn is_plain(op: &Op) -> bool {
     activation == Function::Identity && residual.is_none()
 }
 
+/// True if the result is the first input as it is: padding or cropping by nothing.
+fn is_copy(op: &Op, io: &Io) -> bool {
+    matches!(op, Op::Pad(_) | Op::Crop(_)) && io.inputs[0].shape == io.output.shape
+}
+
 /// One group with its sizes and buffer slots.
 #[derive(Clone, Debug)]
 pub(super) struct Step {
@@ -108,11 +113,21 @@ impl Schedule {
             ios[step.node] = Some(&step.io);
         }
         let live = || groups.iter().enumerate().filter(|(_, group)| ios[group.node].is_some());
+        // Values that another holds already.
+        let mut same = std::collections::HashMap::new();
+        for (_, group) in live() {
+            if ios[group.node].is_some_and(|io| is_copy(&graph.nodes()[group.node].op, io)) {
+                let held = same.get(&group.inputs[0]).copied().unwrap_or(group.inputs[0]);
+                same.insert(group.output, held);
+            }
+        }
+        let held = |value: Value| same.get(&value).copied().unwrap_or(value);
+        let live = || live().filter(|(_, group)| !same.contains_key(&group.output));
         let mut last_use = std::collections::HashMap::new();
         for (index, group) in live() {
-            last_use.extend(group.inputs.iter().map(|&input| (input, index)));
+            last_use.extend(group.inputs.iter().map(|&input| (held(input), index)));
         }
-        last_use.extend(graph.outputs().iter().map(|&output| (output, usize::MAX)));
+        last_use.extend(graph.outputs().iter().map(|&output| (held(output), usize::MAX)));
 
         let mut slots = Slots::default();
         let mut slot_of = std::collections::HashMap::new();
@@ -125,19 +140,21 @@ impl Schedule {
             let result = group.gate.and_then(|gate| ios[gate]).unwrap_or(io).output;
             let output = slots.take(super::stored(result.shape));
             slot_of.insert(group.output, output);
-            let inputs: Vec<usize> = group.inputs.iter().filter_map(|input| slot_of.get(input).copied()).collect();
+            let inputs: Vec<usize> =
+                group.inputs.iter().filter_map(|&input| slot_of.get(&held(input)).copied()).collect();
             let mut done: Vec<usize> = group
                 .inputs
                 .iter()
+                .map(|&input| held(input))
                 .filter(|input| last_use.get(input) == Some(&index))
-                .filter_map(|input| slot_of.get(input).copied())
+                .filter_map(|input| slot_of.get(&input).copied())
                 .collect();
             done.sort_unstable();
             done.dedup();
             done.into_iter().for_each(|slot| slots.give_back(slot));
             steps.push(Step { group: index, io: io.clone(), inputs, output });
         }
-        let of = |values: &[Value]| values.iter().filter_map(|value| slot_of.get(value).copied()).collect();
+        let of = |values: &[Value]| values.iter().filter_map(|&value| slot_of.get(&held(value)).copied()).collect();
         Self { inputs: of(graph.inputs()), outputs: of(graph.outputs()), steps, slots: slots.sizes }
     }
 }

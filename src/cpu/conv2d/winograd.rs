@@ -9,7 +9,7 @@ use pulp::{Simd, WithSimd};
 use rayon::prelude::*;
 
 use crate::cpu::epilogue::Epilogue;
-use crate::cpu::matrix::{Product, Tiling, load, store};
+use crate::cpu::matrix::{Product, Tiling, load, load_unchecked, store_unchecked};
 use crate::cpu::rows::{Ring, Source};
 use crate::cpu::{bands, scratch};
 use crate::ops::Io;
@@ -167,19 +167,27 @@ impl WithSimd for TransformInput<'_> {
     fn with_simd<S: Simd>(self, simd: S) {
         let Self { rows, lanes, width, point, target } = self;
         let [a, b, c, d] = rows;
+        // What the last vectors reach.
+        let last = lanes.next_multiple_of(S::F32_LANES);
+        let read = (2 * width + 1) * lanes + last;
+        assert!(rows.iter().all(|row| row.len() >= read) && target.len() >= 15 * point + (width - 1) * lanes + last);
         for patch in 0..width {
             // The last vector may run over into the next patch, which is written later.
             for channel in (0..lanes).step_by(S::F32_LANES) {
                 let mut columns = [[simd.splat_f32s(0.0); 4]; 4];
                 for (x, column) in columns.iter_mut().enumerate() {
                     let at = (2 * patch + x) * lanes + channel;
-                    *column = input_line(simd, [load::<S>(a, at), load::<S>(b, at), load::<S>(c, at), load::<S>(d, at)]);
+                    // SAFETY: patch < width, x < 4 and channel < lanes, so that the vector ends within `read`.
+                    let values = unsafe { [a, b, c, d].map(|row| load_unchecked::<S>(row, at)) };
+                    *column = input_line(simd, values);
                 }
                 let [a, b, c, d] = columns;
                 for y in 0..4 {
                     let values = input_line(simd, [a[y], b[y], c[y], d[y]]);
                     for x in 0..4 {
-                        store::<S>(target, (4 * y + x) * point + patch * lanes + channel, values[x]);
+                        let at = (4 * y + x) * point + patch * lanes + channel;
+                        // SAFETY: 4 * y + x < 16 and the others as above, so that the vector ends within the target.
+                        unsafe { store_unchecked::<S>(target, at, values[x]) };
                     }
                 }
             }
@@ -216,18 +224,16 @@ impl WithSimd for TransformOutput<'_> {
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
         let Self { source, point, stride, width, bias, rows: [upper, lower] } = self;
+        assert!(stride.is_multiple_of(S::F32_LANES) && source.len() >= 15 * point + width * stride);
+        assert!(upper.len() >= 2 * width * stride && lower.len() >= 2 * width * stride);
         for patch in 0..width {
             for channel in (0..stride).step_by(S::F32_LANES) {
                 let first = patch * stride + channel;
                 let mut columns = [[simd.splat_f32s(0.0); 2]; 4];
                 for (x, column) in columns.iter_mut().enumerate() {
-                    let [a, b, c, d] = [x, 4 + x, 8 + x, 12 + x].map(|index| first + index * point);
-                    let values = [
-                        load::<S>(source, a),
-                        load::<S>(source, b),
-                        load::<S>(source, c),
-                        load::<S>(source, d),
-                    ];
+                    let places = [x, 4 + x, 8 + x, 12 + x].map(|index| first + index * point);
+                    // SAFETY: index < 16, patch < width and whole vectors fit the stride.
+                    let values = unsafe { places.map(|at| load_unchecked::<S>(source, at)) };
                     *column = output_line(simd, values);
                 }
                 let bias = load::<S>(bias, channel);
@@ -235,8 +241,11 @@ impl WithSimd for TransformOutput<'_> {
                 for (y, row) in [&mut *upper, &mut *lower].into_iter().enumerate() {
                     let [left, right] = output_line(simd, [a[y], b[y], c[y], d[y]]);
                     let at = 2 * patch * stride + channel;
-                    store::<S>(row, at, simd.add_f32s(left, bias));
-                    store::<S>(row, at + stride, simd.add_f32s(right, bias));
+                    // SAFETY: patch < width and whole vectors fit the stride.
+                    unsafe {
+                        store_unchecked::<S>(row, at, simd.add_f32s(left, bias));
+                        store_unchecked::<S>(row, at + stride, simd.add_f32s(right, bias));
+                    }
                 }
             }
         }
