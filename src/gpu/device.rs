@@ -185,8 +185,7 @@ impl Context {
     }
 
     async fn open(adapter: &wgpu::Adapter, info: DeviceInfo, cache: Option<&Path>) -> Result<Arc<Self>> {
-        let wanted =
-            wgpu::Features::SHADER_F16 | wgpu::Features::TIMESTAMP_QUERY | wgpu::Features::PIPELINE_CACHE;
+        let wanted = wgpu::Features::SHADER_F16 | wgpu::Features::TIMESTAMP_QUERY | wgpu::Features::PIPELINE_CACHE;
         let descriptor = wgpu::DeviceDescriptor {
             label: Some("sonolume"),
             required_features: adapter.features() & wanted,

@@ -9,8 +9,8 @@ use half::f16;
 use super::device::Context;
 use crate::cpu;
 use crate::error::{Error, Result};
-use crate::ops::{Dispatch, Shader};
 use crate::ops::dispatch::{PRELUDE_F16, PRELUDE_F32};
+use crate::ops::{Dispatch, Shader};
 use crate::tensor::{HostTensor, Shape};
 
 /// How activations and weights are stored on the device; sums are f32 in either case.

@@ -83,13 +83,13 @@ impl Queries {
     pub(super) async fn read(&self, context: &Context, submission: &wgpu::SubmissionIndex) -> Result<Vec<u64>> {
         let period = f64::from(context.queue().get_timestamp_period());
         submit::read_bytes(context, &self.staging, self.staging.size(), submission, |bytes| {
-            let ticks: Vec<u64> = bytes
-                .as_chunks::<8>()
+            let ticks: Vec<u64> = bytes.as_chunks::<8>().0.iter().map(|ticks| u64::from_le_bytes(*ticks)).collect();
+            ticks
+                .as_chunks::<2>()
                 .0
                 .iter()
-                .map(|ticks| u64::from_le_bytes(*ticks))
-                .collect();
-            ticks.as_chunks::<2>().0.iter().map(|[start, end]| (end.saturating_sub(*start) as f64 * period) as u64).collect()
+                .map(|[start, end]| (end.saturating_sub(*start) as f64 * period) as u64)
+                .collect()
         })
         .await
     }

@@ -294,15 +294,14 @@ fn launch(
     resources: Vec<wgpu::BindingResource<'_>>,
     workgroups: [u32; 3],
 ) -> Result<Launch> {
-    let dispatch = Dispatch {
-        shader,
-        constants: constants.to_vec(),
-        params: params.to_vec(),
-        bindings: Vec::new(),
-        workgroups,
-    };
+    let dispatch =
+        Dispatch { shader, constants: constants.to_vec(), params: params.to_vec(), bindings: Vec::new(), workgroups };
     let pipeline = context.pipeline(&dispatch, precision)?;
-    let uniform = context.create_buffer(shader.name, params.len().next_multiple_of(16) as u64, wgpu::BufferUsages::UNIFORM | wgpu::BufferUsages::COPY_DST);
+    let uniform = context.create_buffer(
+        shader.name,
+        params.len().next_multiple_of(16) as u64,
+        wgpu::BufferUsages::UNIFORM | wgpu::BufferUsages::COPY_DST,
+    );
     context.queue().write_buffer(&uniform, 0, params);
     let entries: Vec<wgpu::BindGroupEntry<'_>> = std::iter::once(uniform.as_entire_binding())
         .chain(resources)
