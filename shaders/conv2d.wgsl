@@ -28,7 +28,7 @@ override BORDER: u32;
 // 0 none, 1 added before the activation, 2 after.
 override RESIDUAL: u32;
 
-const INVOCATIONS = 64u;
+const INVOCATIONS = 32u;
 const PIXELS = 8u;
 
 @group(0) @binding(0) var<uniform> params: Params;

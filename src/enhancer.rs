@@ -93,6 +93,7 @@ pub struct EnhancerBuilder {
     tile: TileSize,
     strength: f32,
     memory_limit_bytes: u64,
+    cache_dir: Option<PathBuf>,
 }
 
 impl EnhancerBuilder {
@@ -133,6 +134,13 @@ impl EnhancerBuilder {
         self
     }
 
+    /// Keeps compiled kernels in this directory, so that the next process starts faster; no effect where the driver offers
+    /// no cache, and on a [`Device::Shared`]. Damaged files are ignored and written anew.
+    pub fn cache_dir(mut self, path: impl Into<PathBuf>) -> Self {
+        self.cache_dir = Some(path.into());
+        self
+    }
+
     /// Loads the generator and opens the device. Blocks; not in a browser.
     ///
     /// # Errors
@@ -153,7 +161,7 @@ impl EnhancerBuilder {
         for next in models {
             model = model.then(next.load()?)?;
         }
-        let engine = Engine::new(model.graph.clone(), self.device, self.precision).await?;
+        let engine = Engine::new(model.graph.clone(), self.device, self.precision, self.cache_dir).await?;
         Ok(Enhancer {
             inner: Arc::new(Inner {
                 engine,
@@ -226,6 +234,7 @@ impl Enhancer {
             tile: TileSize::Auto,
             strength: 1.0,
             memory_limit_bytes: DEFAULT_MEMORY_LIMIT_BYTES,
+            cache_dir: None,
         }
     }
 

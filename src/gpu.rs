@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use crate::error::{Error, Result};
 use crate::graph::{Graph, Plan, Step};
@@ -10,6 +10,7 @@ use crate::ops::{Binding, Dispatch, Place};
 use crate::tensor::{HostTensor, Shape};
 
 mod buffer;
+mod cache;
 pub mod device;
 mod pipeline;
 mod submit;
@@ -20,11 +21,12 @@ mod weights;
 pub use buffer::Guard;
 pub use device::{Context, DeviceInfo, DeviceKind};
 pub use pipeline::{Precision, source};
+pub use submit::Pending;
 pub use timing::Timing;
 pub use transfer::{Core, SHADERS, Surface, Transfer};
 
 use buffer::Arena;
-use submit::Launch;
+use submit::{Launch, Staging};
 use timing::Queries;
 use weights::Weights;
 
@@ -43,6 +45,7 @@ pub struct GpuRunner {
 /// What a run needs beside weights and kernels; one run at a time uses it.
 struct State {
     arena: Arena,
+    staging: Staging,
     /// By the sizes of the inputs.
     prepared: HashMap<Vec<Shape>, Prepared>,
 }
@@ -91,7 +94,7 @@ impl GpuRunner {
             graph,
             precision,
             weights: weights?,
-            state: Mutex::new(State { arena, prepared: HashMap::new() }),
+            state: Mutex::new(State { arena, staging: Staging::default(), prepared: HashMap::new() }),
         })
     }
 
@@ -116,6 +119,15 @@ impl GpuRunner {
     /// [`Error::Shape`] if an input has not the planned size, [`Error::OutOfMemory`], [`Error::DeviceLost`] and
     /// [`Error::Device`] as the device reports them.
     pub async fn run(&self, plan: &Plan, inputs: &[HostTensor]) -> Result<Vec<HostTensor>> {
+        let pending = self.start(plan, inputs).await?;
+        self.finish(pending).await
+    }
+
+    /// Submits a run of `plan` and does not wait for it: the next one can be started before this one is read.
+    ///
+    /// # Errors
+    /// As [`GpuRunner::run`].
+    pub async fn start(&self, plan: &Plan, inputs: &[HostTensor]) -> Result<Pending> {
         for (input, (_, place)) in inputs.iter().zip(&plan.inputs) {
             if input.shape() != place.shape {
                 return Err(Error::shape(format!("an input is {}, planned for {}", input.shape(), place.shape)));
@@ -127,11 +139,27 @@ impl GpuRunner {
         let scopes = self.context.push_scopes();
         let submitted = self.submit(plan, inputs);
         scopes.pop(bytes).await?;
-        let mut results = Vec::with_capacity(plan.outputs.len());
-        for (staging, (_, place)) in submitted?.iter().zip(&plan.outputs) {
-            results.push(submit::read(&self.context, staging, self.precision, place.shape).await?);
+        submitted
+    }
+
+    /// Waits for a run and reads its results.
+    ///
+    /// # Errors
+    /// [`Error::DeviceLost`] and [`Error::Device`] as the device reports them.
+    pub async fn finish(&self, pending: Pending) -> Result<Vec<HostTensor>> {
+        let mut results = Vec::with_capacity(pending.results.len());
+        for (staging, shape) in pending.results {
+            let bytes = buffer::stored_bytes(shape, self.precision);
+            let decode = |bytes: &[u8]| self.precision.unpack(bytes, shape);
+            let result = submit::read_bytes(&self.context, &staging, bytes, &pending.submission, decode).await?;
+            results.push(result?);
+            self.lock()?.staging.give_back(staging);
         }
         Ok(results)
+    }
+
+    fn lock(&self) -> Result<MutexGuard<'_, State>> {
+        self.state.lock().map_err(|_| Error::Device("an earlier run panicked".into()))
     }
 
     /// Runs `plan` with every operator between two timestamps: what each took on the device, in the order of execution.
@@ -144,8 +172,8 @@ impl GpuRunner {
         let scopes = self.context.push_scopes();
         let submitted = self.submit_profile(plan, inputs, &queries);
         scopes.pop(self.activation_bytes(plan)).await?;
-        let kernels = submitted?;
-        let nanoseconds = queries.read(&self.context).await?;
+        let (kernels, submission) = submitted?;
+        let nanoseconds = queries.read(&self.context, &submission).await?;
         let steps = plan.steps.iter().zip(kernels).zip(nanoseconds);
         Ok(steps
             .map(|((step, kernel), nanoseconds)| {
@@ -159,9 +187,14 @@ impl GpuRunner {
     }
 
     /// Records and submits one run between timestamps; answers each step's kernel.
-    fn submit_profile(&self, plan: &Plan, inputs: &[HostTensor], queries: &Queries) -> Result<Vec<&'static str>> {
-        let mut state = self.state.lock().map_err(|_| Error::Device("an earlier run panicked".into()))?;
-        let State { arena, prepared } = &mut *state;
+    fn submit_profile(
+        &self,
+        plan: &Plan,
+        inputs: &[HostTensor],
+        queries: &Queries,
+    ) -> Result<(Vec<&'static str>, wgpu::SubmissionIndex)> {
+        let mut state = self.lock()?;
+        let State { arena, prepared, .. } = &mut *state;
         if arena.fit(&self.context, plan, self.precision) {
             prepared.clear();
         }
@@ -171,23 +204,19 @@ impl GpuRunner {
         }
         let starts = std::iter::once(0).chain(prepared.ends.iter().copied());
         let steps = starts.zip(&prepared.ends).map(|(start, &end)| &prepared.launches[start..end]);
-        queries.submit(&self.context, steps);
-        Ok(self
-            .dispatches(plan)?
-            .iter()
-            .map(|dispatches| dispatches.first().map_or("", |dispatch| dispatch.shader.name))
-            .collect())
+        let submission = queries.submit(&self.context, steps);
+        let dispatches = self.dispatches(plan)?;
+        let kernels = dispatches.iter().map(|all| all.first().map_or("", |dispatch| dispatch.shader.name)).collect();
+        Ok((kernels, submission))
     }
 
     /// After a run: fails if a kernel wrote to the zones around the activations.
     #[doc(hidden)]
     pub async fn check_guards(&self, plan: &Plan) -> Result<()> {
-        let copies = {
-            let state = self.state.lock().map_err(|_| Error::Device("an earlier run panicked".into()))?;
-            state.arena.copy_guards(&self.context, plan)
-        };
+        let (copies, submission) = self.lock()?.arena.copy_guards(&self.context, plan);
         for copy in copies {
-            let bytes = submit::read_bytes(&self.context, &copy, |bytes| bytes.to_vec()).await?;
+            let decode = |bytes: &[u8]| bytes.to_vec();
+            let bytes = submit::read_bytes(&self.context, &copy, copy.size(), &submission, decode).await?;
             if bytes.iter().any(|&byte| byte != Guard::PATTERN) {
                 return Err(Error::Device("a kernel wrote outside its tensor".into()));
             }
@@ -195,10 +224,10 @@ impl GpuRunner {
         Ok(())
     }
 
-    /// Records and submits one run; answers the buffers that will hold the results.
-    fn submit(&self, plan: &Plan, inputs: &[HostTensor]) -> Result<Vec<wgpu::Buffer>> {
-        let mut state = self.state.lock().map_err(|_| Error::Device("an earlier run panicked".into()))?;
-        let State { arena, prepared } = &mut *state;
+    /// Records and submits one run.
+    fn submit(&self, plan: &Plan, inputs: &[HostTensor]) -> Result<Pending> {
+        let mut state = self.lock()?;
+        let State { arena, staging, prepared } = &mut *state;
         if arena.fit(&self.context, plan, self.precision) {
             prepared.clear();
         }
@@ -207,7 +236,7 @@ impl GpuRunner {
         for (input, (slot, place)) in inputs.iter().zip(&plan.inputs) {
             arena.upload(&self.context, *slot, place.shape, input, self.precision);
         }
-        Ok(submit::submit(&self.context, &prepared.launches, arena, plan, self.precision))
+        Ok(submit::submit(&self.context, &prepared.launches, arena, staging, plan, self.precision))
     }
 
     /// Runs `plan`, one tile, on an image that is on the device, and writes its core to another; waits for nothing.
@@ -226,8 +255,8 @@ impl GpuRunner {
     }
 
     fn submit_transfer(&self, plan: &Plan, transfer: &Transfer<'_>, core: Core) -> Result<()> {
-        let mut state = self.state.lock().map_err(|_| Error::Device("an earlier run panicked".into()))?;
-        let State { arena, prepared } = &mut *state;
+        let mut state = self.lock()?;
+        let State { arena, prepared, .. } = &mut *state;
         if arena.fit(&self.context, plan, self.precision) {
             prepared.clear();
         }
@@ -274,6 +303,7 @@ impl GpuRunner {
 
     fn prepare(&self, plan: &Plan, places: Vec<Place>, arena: &Arena) -> Result<Prepared> {
         let dispatches = self.dispatches(plan)?;
+        self.context.compile_all(dispatches.iter().flatten(), self.precision)?;
         let (params, offsets) = buffer::params(&self.context, dispatches.iter().flatten());
         let mut offsets = offsets.into_iter();
         let mut launches = Vec::new();
@@ -295,7 +325,7 @@ impl GpuRunner {
         offset: u64,
         arena: &Arena,
     ) -> Result<Launch> {
-        let pipeline = self.context.pipeline(dispatch.shader, &dispatch.constants, self.precision)?;
+        let pipeline = self.context.pipeline(dispatch, self.precision)?;
         let mut entries = vec![wgpu::BindGroupEntry {
             binding: 0,
             resource: wgpu::BindingResource::Buffer(wgpu::BufferBinding {
@@ -313,11 +343,7 @@ impl GpuRunner {
             };
             entries.push(wgpu::BindGroupEntry { binding: index as u32 + 1, resource });
         }
-        let group = self.context.device().create_bind_group(&wgpu::BindGroupDescriptor {
-            label: Some(dispatch.shader.name),
-            layout: pipeline.layout(),
-            entries: &entries,
-        });
+        let group = self.context.create_bind_group(dispatch.shader.name, pipeline.layout(), &entries);
         Ok(Launch { pipeline, group, workgroups: dispatch.workgroups })
     }
 }

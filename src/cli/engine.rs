@@ -47,6 +47,11 @@ pub struct DeviceOptions {
     /// The most memory that activations should take, in MiB.
     #[arg(long, value_name = "MIB", default_value_t = DEFAULT_MEMORY_LIMIT_BYTES >> 20, value_parser = clap::value_parser!(u64).range(1..1 << 40))]
     memory_limit: u64,
+
+    /// Where a GPU's compiled kernels are kept, so that the next run starts faster; the default is a folder among the
+    /// user's caches.
+    #[arg(long, value_name = "FOLDER")]
+    kernel_cache: Option<PathBuf>,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -98,13 +103,15 @@ impl DeviceOptions {
 
     /// The device itself; the CPU is none.
     pub fn context(&self) -> Result<Option<Arc<Context>>> {
+        let cache = self.kernel_cache.clone().or_else(kernel_cache);
+        let automatic = || pollster::block_on(Context::automatic_with_cache(cache.as_deref()));
         Ok(match &self.device {
             Device::Cpu => None,
-            Device::Auto => pollster::block_on(Context::automatic())?,
-            Device::Gpu => Some(pollster::block_on(Context::automatic())?.ok_or_else(|| {
+            Device::Auto => automatic()?,
+            Device::Gpu => Some(automatic()?.ok_or_else(|| {
                 Failure::new(Kind::NoDevice, "this machine has no GPU that wgpu can use: try --device auto")
             })?),
-            Device::Named(name) => Some(pollster::block_on(Context::named(name))?),
+            Device::Named(name) => Some(pollster::block_on(Context::named_with_cache(name, cache.as_deref()))?),
             Device::Shared(context) => Some(context.clone()),
         })
     }
@@ -117,6 +124,9 @@ impl DeviceOptions {
             .precision(precision)
             .tile(self.tile.0)
             .memory_limit_bytes(self.memory_limit << 20);
+        if let Some(folder) = self.kernel_cache.clone().or_else(kernel_cache) {
+            builder = builder.cache_dir(folder);
+        }
         for model in models {
             builder = builder.model(source(model)?);
         }
@@ -145,6 +155,19 @@ impl DeviceOptions {
         let fell_back = matches!(self.device, Device::Auto) && device.kind == DeviceKind::Cpu;
         fell_back.then_some("there is no GPU that wgpu can use: the CPU does the work")
     }
+}
+
+/// The folder among the user's caches, where the system says which that is.
+fn kernel_cache() -> Option<PathBuf> {
+    let folder = |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    let caches = if cfg!(windows) {
+        folder("LOCALAPPDATA")
+    } else if cfg!(target_os = "macos") {
+        folder("HOME").map(|home| home.join("Library/Caches"))
+    } else {
+        folder("XDG_CACHE_HOME").or_else(|| folder("HOME").map(|home| home.join(".cache")))
+    };
+    caches.map(|caches| caches.join("sonolume"))
 }
 
 /// Where a generator comes from: a built-in one's name or a file that exists.

@@ -5,7 +5,7 @@
 
 use std::collections::{HashMap, VecDeque};
 
-use super::engine::{Engine, Part};
+use super::engine::{Engine, Part, Started};
 use super::job::{Job, Progress};
 use crate::cpu;
 use crate::error::{Error, Result};
@@ -50,6 +50,23 @@ struct Planned {
     plan: Plan,
     /// For each output of the segment, the pixels `[rows, columns]` that the tile alone is responsible for.
     cores: Vec<[Span; 2]>,
+}
+
+/// A tile that was started, and where its results go.
+struct Waiting {
+    started: Started,
+    places: Vec<Place>,
+    cores: Vec<[Span; 2]>,
+}
+
+impl Waiting {
+    async fn paste(self, results: &mut [HostTensor]) -> Result<()> {
+        let tiles = self.started.finish().await?;
+        for (((result, tile), place), core) in results.iter_mut().zip(&tiles).zip(&self.places).zip(&self.cores) {
+            paste(result, tile, place, core);
+        }
+        Ok(())
+    }
 }
 
 /// What runs tile by tile, on what and how.
@@ -190,21 +207,26 @@ impl<'a, 'j> Run<'a, 'j> {
         }
         let engine = self.engine;
         let whole = in_one_piece && self.canvas.graph.is_global();
+        // The tile before the current one: it is read while the device computes the current one.
+        let mut before: Option<Waiting> = None;
         self.every_tile(part, whole, async |planned| {
             let mut inputs = Vec::with_capacity(segment.inputs.len());
             for (value, (_, place)) in segment.inputs.iter().zip(&planned.plan.inputs) {
                 let whole = values.get(value).ok_or_else(|| Error::Shape("a segment's input is missing".into()))?;
                 inputs.push(crop(whole, place)?);
             }
-            let tiles = engine.run(part, &planned.plan, &inputs).await?;
-            for (((result, tile), (_, place)), core) in
-                results.iter_mut().zip(&tiles).zip(&planned.plan.outputs).zip(&planned.cores)
-            {
-                paste(result, tile, place, core);
+            let started = engine.start(part, &planned.plan, &inputs).await?;
+            let places = planned.plan.outputs.iter().map(|(_, place)| *place).collect();
+            let current = Waiting { started, places, cores: planned.cores.clone() };
+            match before.replace(current) {
+                Some(before) => before.paste(&mut results).await,
+                None => Ok(()),
             }
-            Ok(())
         })
         .await?;
+        if let Some(last) = before {
+            last.paste(&mut results).await?;
+        }
         values.extend(segment.outputs.iter().copied().zip(results));
         Ok(())
     }

@@ -42,12 +42,11 @@ impl Arena {
                 Some(_) => self.slots[index].destroy(),
                 None => {}
             }
-            let buffer = context.device().create_buffer(&wgpu::BufferDescriptor {
-                label: Some("activation slot"),
-                size: bytes,
-                usage: wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_SRC | wgpu::BufferUsages::COPY_DST,
-                mapped_at_creation: false,
-            });
+            let buffer = context.create_buffer(
+                "activation slot",
+                bytes,
+                wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_SRC | wgpu::BufferUsages::COPY_DST,
+            );
             changed = true;
             if index < self.slots.len() {
                 self.slots[index] = buffer;
@@ -86,23 +85,22 @@ impl Arena {
     }
 
     /// Copies of the zones before and after each of `plan`'s slots, ready to be mapped.
-    pub(super) fn copy_guards(&self, context: &Context, plan: &Plan) -> Vec<wgpu::Buffer> {
+    pub(super) fn copy_guards(&self, context: &Context, plan: &Plan) -> (Vec<wgpu::Buffer>, wgpu::SubmissionIndex) {
         let mut encoder = context.device().create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
         let mut copies = Vec::new();
         for slot in &self.slots[..plan.slots.len()] {
             for offset in [0, slot.size() - self.guard.bytes] {
-                let copy = context.device().create_buffer(&wgpu::BufferDescriptor {
-                    label: Some("guard zone"),
-                    size: self.guard.bytes,
-                    usage: wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST,
-                    mapped_at_creation: false,
-                });
+                let copy = context.create_buffer(
+                    "guard zone",
+                    self.guard.bytes,
+                    wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST,
+                );
                 encoder.copy_buffer_to_buffer(slot, offset, &copy, 0, self.guard.bytes);
                 copies.push(copy);
             }
         }
-        context.queue().submit([encoder.finish()]);
-        copies
+        let submission = context.queue().submit([encoder.finish()]);
+        (copies, submission)
     }
 
     /// Fills slots and guard zones; nothing to do without a guard.
@@ -122,12 +120,11 @@ pub(super) fn stored_bytes(shape: Shape, precision: Precision) -> u64 {
 
 /// A buffer of packed weights.
 pub(super) fn weights(context: &Context, label: &str, bytes: &[u8]) -> wgpu::Buffer {
-    let buffer = context.device().create_buffer(&wgpu::BufferDescriptor {
-        label: Some(label),
-        size: bytes.len().next_multiple_of(16) as u64,
-        usage: wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_DST,
-        mapped_at_creation: false,
-    });
+    let buffer = context.create_buffer(
+        label,
+        bytes.len().next_multiple_of(16) as u64,
+        wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_DST,
+    );
     context.queue().write_buffer(&buffer, 0, bytes);
     buffer
 }
@@ -141,12 +138,11 @@ pub(super) fn blocks(context: &Context, bytes: &[u8]) -> Result<wgpu::Buffer> {
     if size > context.device().limits().max_buffer_size {
         return Err(Error::OutOfMemory { bytes: size });
     }
-    let buffer = context.device().create_buffer(&wgpu::BufferDescriptor {
-        label: Some("blocks of weights"),
+    let buffer = context.create_buffer(
+        "blocks of weights",
         size,
-        usage: wgpu::BufferUsages::UNIFORM | wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_DST,
-        mapped_at_creation: false,
-    });
+        wgpu::BufferUsages::UNIFORM | wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_DST,
+    );
     context.queue().write_buffer(&buffer, 0, bytes);
     Ok(buffer)
 }
@@ -174,12 +170,8 @@ pub(super) fn params<'d>(
     dispatches: impl IntoIterator<Item = &'d Dispatch>,
 ) -> (wgpu::Buffer, Vec<u64>) {
     let (bytes, offsets) = params_bytes(context, dispatches);
-    let buffer = context.device().create_buffer(&wgpu::BufferDescriptor {
-        label: Some("params"),
-        size: bytes.len() as u64,
-        usage: wgpu::BufferUsages::UNIFORM | wgpu::BufferUsages::COPY_DST,
-        mapped_at_creation: false,
-    });
+    let buffer =
+        context.create_buffer("params", bytes.len() as u64, wgpu::BufferUsages::UNIFORM | wgpu::BufferUsages::COPY_DST);
     context.queue().write_buffer(&buffer, 0, &bytes);
     (buffer, offsets)
 }

@@ -43,10 +43,7 @@ impl Queries {
         let count = u32::try_from(2 * steps).ok().filter(|&count| count > 0 && count <= wgpu::QUERY_SET_MAX_QUERIES);
         let count = count.ok_or_else(|| Error::Options(format!("{steps} operators cannot be timed in one run")))?;
         let bytes = u64::from(count) * ANSWER_BYTES;
-        let buffer = |usage| {
-            let label = Some("timestamps");
-            device.create_buffer(&wgpu::BufferDescriptor { label, size: bytes, usage, mapped_at_creation: false })
-        };
+        let buffer = |usage| context.create_buffer("timestamps", bytes, usage);
         Ok(Self {
             set: device.create_query_set(&wgpu::QuerySetDescriptor {
                 label: Some("timestamps"),
@@ -59,7 +56,11 @@ impl Queries {
     }
 
     /// Submits `steps`, each in a pass of its own between two timestamps.
-    pub(super) fn submit<'l>(&self, context: &Context, steps: impl IntoIterator<Item = &'l [Launch]>) {
+    pub(super) fn submit<'l>(
+        &self,
+        context: &Context,
+        steps: impl IntoIterator<Item = &'l [Launch]>,
+    ) -> wgpu::SubmissionIndex {
         let mut encoder = context.device().create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
         for (index, launches) in (0u32..).zip(steps) {
             let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor {
@@ -75,20 +76,20 @@ impl Queries {
         let bytes = self.resolved.size();
         encoder.resolve_query_set(&self.set, 0..(bytes / ANSWER_BYTES) as u32, &self.resolved, 0);
         encoder.copy_buffer_to_buffer(&self.resolved, 0, &self.staging, 0, bytes);
-        context.queue().submit([encoder.finish()]);
+        context.queue().submit([encoder.finish()])
     }
 
     /// Waits for the work; nanoseconds of every step.
-    pub(super) async fn read(&self, context: &Context) -> Result<Vec<u64>> {
+    pub(super) async fn read(&self, context: &Context, submission: &wgpu::SubmissionIndex) -> Result<Vec<u64>> {
         let period = f64::from(context.queue().get_timestamp_period());
-        submit::read_bytes(context, &self.staging, |bytes| {
-            let ticks: Vec<u64> = bytes
-                .as_chunks::<8>()
+        submit::read_bytes(context, &self.staging, self.staging.size(), submission, |bytes| {
+            let ticks: Vec<u64> = bytes.as_chunks::<8>().0.iter().map(|ticks| u64::from_le_bytes(*ticks)).collect();
+            ticks
+                .as_chunks::<2>()
                 .0
                 .iter()
-                .map(|ticks| u64::from_le_bytes(*ticks))
-                .collect();
-            ticks.as_chunks::<2>().0.iter().map(|[start, end]| (end.saturating_sub(*start) as f64 * period) as u64).collect()
+                .map(|[start, end]| (end.saturating_sub(*start) as f64 * period) as u64)
+                .collect()
         })
         .await
     }

@@ -91,13 +91,7 @@ impl Weights {
     ///
     /// # Errors
     /// As [`Weights::whole`].
-    pub(super) fn block(
-        &self,
-        node: usize,
-        index: usize,
-        start: u64,
-        bytes: u64,
-    ) -> Result<wgpu::BindingResource<'_>> {
+    pub(super) fn block(&self, node: usize, index: usize, start: u64, bytes: u64) -> Result<wgpu::BindingResource<'_>> {
         match &self.locations[node][index] {
             Location::Own(_) => Err(Error::Device("a kernel binds a block of weights that has none".into())),
             Location::Chunk { index, offset } => Ok(wgpu::BindingResource::Buffer(wgpu::BufferBinding {

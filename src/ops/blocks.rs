@@ -15,8 +15,8 @@ pub const UNIFORM_BYTES: usize = 65536;
 const ALIGNMENT: usize = 64;
 /// The most groups of a block.
 const MOST_GROUPS: usize = 4;
-/// Invocations of a workgroup, and the pixels of each.
-const INVOCATIONS: u32 = 64;
+/// Invocations of a workgroup: few, so that a small image still gives every core one.
+const INVOCATIONS: u32 = 32;
 /// Pixels that one invocation computes.
 pub(super) const PIXELS: u32 = 8;
 /// Workgroups of one row of the grid; a device allows 65535.

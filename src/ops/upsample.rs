@@ -142,7 +142,7 @@ impl Operator for Upsample {
             ],
             params: params.bytes(),
             bindings: vec![Binding::Input(0), Binding::Output],
-            workgroups: [params.dst_width.div_ceil(WORKGROUP), params.dst_height.div_ceil(WORKGROUP), params.groups],
+            workgroups: [params.dst_width.div_ceil(WORKGROUP), params.dst_height.div_ceil(WORKGROUP), 1],
         }])
     }
 }

@@ -3,6 +3,7 @@
 #[cfg(feature = "cli")]
 mod cli;
 mod contract;
+mod device_state;
 mod extents;
 mod harness;
 mod house;
