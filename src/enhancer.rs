@@ -391,6 +391,7 @@ impl Inner {
         generator_time: Duration,
         started: Instant,
     ) -> Report {
+        let scale = output_size[1] / input_size[1].max(1);
         Report {
             device: self.engine.info(),
             precision: self.engine.precision(),
@@ -399,6 +400,8 @@ impl Inner {
             model_sha256: self.model.sha256.clone(),
             input_size,
             output_size,
+            scale,
+            caveat: job::caveat(scale),
             strength,
             tiles: outcome.tiles,
             tile_size: outcome.tile_size,

@@ -94,10 +94,16 @@ pub(super) async fn run_host(
     let mut run = Run::new(engine, shape, tile, limit_bytes, job)?;
     let result = graph.output()?;
     let mut values: HashMap<Value, HostTensor> = HashMap::from([(graph.inputs()[0], input.clone())]);
-    if run.fits_in_one_piece(shape)? {
+    let mut in_one_piece = run.fits_in_one_piece(shape)?;
+    if in_one_piece {
         run.total = run.image_pixels();
-        run.host_segment(&*engine.whole().await?, &mut values, true).await?;
-    } else {
+        match run.host_segment(&*engine.whole().await?, &mut values, true).await {
+            // The device holds less than the limit says; a generator that looks at the whole image can still be cut.
+            Err(Error::OutOfMemory { .. }) if graph.is_global() => in_one_piece = false,
+            result => result?,
+        }
+    }
+    if !in_one_piece {
         let parts = engine.parts().await?;
         run.total = parts.len() * run.image_pixels();
         for (index, part) in parts.iter().enumerate() {
