@@ -1,7 +1,8 @@
 /** Puts the page together: what is open, what runs, what is shown. */
 
 import { type Answer, type Enhancer, type LoadOptions, type Picture, loadEnhancer } from "sonolume";
-import { CompareView, type Look } from "./compare.js";
+import "./compare.js";
+import type { CompareView, Look } from "./compare.js";
 import { type Kind, kindOf, pick, receive, resultName, save } from "./files.js";
 import { Live, type LiveOptions } from "./live.js";
 import { BUILT_IN, Models, stem } from "./models.js";
@@ -82,7 +83,7 @@ function use(next: Enhancer): Enhancer {
   const reason = element("device-reason");
   reason.hidden = !next.device.reason;
   reason.textContent = next.device.reason ? `${next.device.reason} The CPU does the work instead: same result, slower.` : "";
-  liveSize.value = next.device.kind === "gpu" ? "640" : "160";
+  liveSize.value = next.device.kind === "gpu" ? "640" : "320";
   say(`${next.model.name} is ready.`);
   return next;
 }
@@ -120,7 +121,7 @@ async function open(blob: Blob, name: string): Promise<void> {
     answer?.close();
     [picture, answer, source] = [opened, undefined, { blob, name }];
     showOriginal(opened, name);
-    await enhance(engine, opened, mine);
+    await enhance(opened, mine);
   } catch (error) {
     complain(error);
     if (mine === turn) say(picture ? "The picture from before is still open." : "Nothing is open.");
@@ -138,7 +139,7 @@ function showOriginal(opened: Picture, name: string): void {
   element("picture-fact").textContent = `${name}: ${opened.width} × ${opened.height}, ${opened.bits} bit.${coloured}`;
 }
 
-async function enhance(engine: Enhancer, opened: Picture, own: number): Promise<void> {
+async function enhance(opened: Picture, own: number): Promise<void> {
   say("Enhancing…");
   try {
     const found = await work.run("Enhancing", (signal, onProgress) => opened.enhance({ signal, onProgress }));
@@ -148,7 +149,7 @@ async function enhance(engine: Enhancer, opened: Picture, own: number): Promise<
     saveButton.disabled = false;
     const { report } = found;
     const tiles = report.tiles === 1 ? "" : ` in ${report.tiles} tiles`;
-    say(`${found.width} × ${found.height} enhanced by ${report.model} on ${engine.device.name} in ${time(report.totalMs)}${tiles}.`);
+    say(`${found.width} × ${found.height} enhanced by ${report.model} in ${time(report.totalMs)}${tiles}.`);
     document.documentElement.dataset["firstResultMs"] ??= String(Math.round(performance.now()));
   } catch (error) {
     if (own === turn && (error as Error).name === "AbortError") return say("Stopped. The original is shown.");

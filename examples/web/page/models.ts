@@ -8,7 +8,7 @@ export class Models {
 
   constructor(select: HTMLSelectElement) {
     this.#select = select;
-    this.#add(BUILT_IN, `${BUILT_IN} (built in)`);
+    this.#add(BUILT_IN, `${BUILT_IN}, built in`);
   }
 
   /** Adds what was built with the page. */

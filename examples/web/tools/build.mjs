@@ -1,4 +1,5 @@
-// Builds the npm package (dist/) and the page (site/): `node tools/build.mjs`.
+// Builds the npm package (dist/) and the page (site/): `node tools/build.mjs`. With `--keep-module`, only what is
+// TypeScript, from the WebAssembly module that is there.
 
 import { execFileSync } from "node:child_process";
 import { cpSync, existsSync, mkdirSync, readFileSync, readdirSync, renameSync, rmSync, statSync, writeFileSync } from "node:fs";
@@ -82,7 +83,7 @@ function report() {
 if (!existsSync(join(web, "node_modules/typescript"))) {
   run("npm", ["ci", "--no-audit", "--no-fund"], { cwd: web });
 }
-buildModule();
+if (!process.argv.includes("--keep-module")) buildModule();
 buildPackage();
 buildPage();
 report();
