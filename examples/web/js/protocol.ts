@@ -8,6 +8,7 @@ export interface LoadRequest {
   weights: ArrayBuffer | null;
   name: string;
   memoryLimit: number | null;
+  half: boolean;
 }
 
 /** Pictures and results live in the worker; the page knows them by number. */

@@ -47,7 +47,8 @@ function find<T>(all: Map<number, T>, id: number): T {
 async function load(request: LoadRequest): Promise<Replies["load"]> {
   await start({ module_or_path: new URL("./wasm/sonolume_web_bg.wasm", import.meta.url) });
   const weights = request.weights ? new Uint8Array(request.weights) : undefined;
-  const open = (device: string) => Enhancer.load(device, weights, request.name, request.memoryLimit ?? undefined);
+  const { name, memoryLimit, half } = request;
+  const open = (device: string) => Enhancer.load(device, weights, name, memoryLimit ?? undefined, half);
   let reason: string | undefined;
   try {
     enhancer = await open(request.device);

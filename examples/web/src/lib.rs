@@ -7,11 +7,23 @@ mod picture;
 mod report;
 
 use js_sys::{Function, Object};
-use sonolume::{CancelToken, Device, Job, ModelSource};
+use sonolume::{CancelToken, Device, Job, ModelSource, Precision};
 use wasm_bindgen::prelude::*;
 
 use picture::{Picture, Result};
 use report::{device_record, model_record, thrown};
+
+#[wasm_bindgen]
+extern "C" {
+    #[wasm_bindgen(js_namespace = console, js_name = error)]
+    fn log(text: &str);
+}
+
+/// A panic ends the module; the console gets to know why.
+#[wasm_bindgen(start)]
+fn explain_panics() {
+    std::panic::set_hook(Box::new(|panic| log(&panic.to_string())));
+}
 
 /// A generator on a device.
 #[wasm_bindgen]
@@ -24,12 +36,13 @@ impl Enhancer {
     /// Loads the built-in generator, or the safetensors file `weights`, which reports will call `name`.
     ///
     /// `device` is `auto` (the GPU; the CPU if there is none or it is a software adapter), `webgpu` (software adapters too)
-    /// or `cpu`.
+    /// or `cpu`. With `half`, a GPU that can stores 16-bit floats.
     pub async fn load(
         device: String,
         weights: Option<Vec<u8>>,
         name: String,
         memory_limit_bytes: Option<f64>,
+        half: bool,
     ) -> std::result::Result<Enhancer, JsValue> {
         let device = match device.as_str() {
             // Every adapter's name contains nothing.
@@ -42,7 +55,10 @@ impl Enhancer {
         if let Some(bytes) = memory_limit_bytes {
             builder = builder.memory_limit_bytes(bytes as u64);
         }
-        let enhancer = builder.build_async().await.map_err(|error| thrown(&error))?;
+        let mut enhancer = builder.clone().build_async().await.map_err(|error| thrown(&error))?;
+        if half && enhancer.device().f16 {
+            enhancer = builder.precision(Precision::F16).build_async().await.map_err(|error| thrown(&error))?;
+        }
         Ok(Self { enhancer })
     }
 
@@ -56,7 +72,7 @@ impl Enhancer {
         model_record(self.enhancer.model())
     }
 
-    /// Runs the generator; calls `progress` with a share of 1 after every tile.
+    /// Runs the generator; calls `progress` after every tile with the share that is done.
     pub async fn enhance(
         &self,
         picture: &Picture,

@@ -2,7 +2,7 @@
 
 use js_sys::{Object, Reflect};
 use sonolume::gpu::DeviceKind;
-use sonolume::{DeviceInfo, Error, Model, Report};
+use sonolume::{DeviceInfo, Error, Model, Precision, Report};
 use wasm_bindgen::JsValue;
 
 /// An `Error` whose `name` says who can act.
@@ -52,6 +52,7 @@ pub(crate) fn report_record(report: &Report) -> Object {
     let number = JsValue::from_f64;
     record(&[
         ("device", device_record(&report.device).into()),
+        ("precision", if report.precision == Precision::F16 { "f16" } else { "f32" }.into()),
         ("model", report.model.as_str().into()),
         ("modelSha256", report.model_sha256.as_str().into()),
         ("tiles", number(report.tiles as f64)),
