@@ -11,5 +11,6 @@ mod operator_tiling;
 mod operators;
 #[path = "../ops/ops.rs"]
 mod ops;
+mod portable;
 mod surfaces;
 mod tiling;

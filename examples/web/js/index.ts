@@ -165,9 +165,10 @@ class Link {
     } else if (waiting) {
       this.#waiting.delete(message.id);
       waiting.resolve(message.reply);
-    } else if (message.reply && "result" in message.reply) {
+    } else if (message.reply && ("result" in message.reply || "picture" in message.reply)) {
       // Whoever asked for it gave up meanwhile.
-      void this.send({ method: "close", object: message.reply.result });
+      const object = "result" in message.reply ? message.reply.result : message.reply.picture;
+      this.send({ method: "close", object }).catch(() => undefined);
     }
   }
 }
@@ -231,14 +232,14 @@ export class Picture {
   readonly #id: number;
 
   /** @internal */
-  constructor(link: Link, opened: Replies["open"], samples: Uint8Array<ArrayBuffer>) {
+  constructor(link: Link, opened: Replies["open"]) {
     this.#link = link;
     this.#id = opened.picture;
     this.width = opened.width;
     this.height = opened.height;
     this.bits = opened.bits;
     this.coloured = opened.coloured;
-    this.image = image(samples, opened.width, opened.height);
+    this.image = image(opened.samples, opened.width, opened.height);
   }
 
   /** Runs the generator. */
@@ -293,10 +294,9 @@ export class Enhancer {
   }
 
   /** Opens a picture to be looked at, enhanced, blended and saved. */
-  async open(source: Source): Promise<Picture> {
+  async open(source: Source, options: Pick<RunOptions, "signal"> = {}): Promise<Picture> {
     const [own, transfer] = await handOver(source);
-    const opened = await this.#link.send<"open">({ method: "open", source: own, pixels: true }, {}, transfer);
-    return new Picture(this.#link, opened, opened.samples ?? new Uint8Array());
+    return new Picture(this.#link, await this.#link.send<"open">({ method: "open", source: own }, options, transfer));
   }
 
   /** Ends the worker; whatever still waits is rejected. */

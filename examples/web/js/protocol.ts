@@ -14,7 +14,7 @@ export interface LoadRequest {
 /** Pictures and results live in the worker; the page knows them by number. */
 export type Request =
   | LoadRequest
-  | { method: "open"; source: Blob | ImageData | ImageBitmap | VideoFrame; pixels: boolean }
+  | { method: "open"; source: Blob | ImageData | ImageBitmap | VideoFrame }
   | { method: "enhance"; picture: number }
   | { method: "image"; result: number; strength: number }
   | { method: "difference"; result: number; strength: number }
@@ -36,7 +36,7 @@ export interface Opened {
   height: number;
   bits: number;
   coloured: number;
-  samples: Uint8Array<ArrayBuffer> | null;
+  samples: Uint8Array<ArrayBuffer>;
 }
 
 export interface Finished {

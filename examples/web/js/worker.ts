@@ -128,8 +128,7 @@ async function answer(request: Request & { id: number }): Promise<Replies[keyof 
       const picture = await read(request.source);
       pictures.set(++last, picture);
       const { width, height, bits, coloured } = picture;
-      const samples = request.pixels ? bytes(picture.rgba()) : null;
-      return { picture: last, width, height, bits, coloured, samples };
+      return { picture: last, width, height, bits, coloured, samples: bytes(picture.rgba()) };
     }
     case "enhance": {
       const result = await run(request.id, find(pictures, request.picture));

@@ -115,7 +115,7 @@ async function open(blob: Blob, name: string): Promise<void> {
   try {
     const engine = await ready();
     if (mine !== turn) return;
-    const opened = await engine.open(blob);
+    const opened = await work.run("Opening", (signal) => engine.open(blob, { signal }));
     if (mine !== turn) return opened.close();
     picture?.close();
     answer?.close();

@@ -216,7 +216,7 @@ export class CompareView extends HTMLElement {
     this.#divider.setAttribute("aria-valuenow", String(percent));
     this.#divider.setAttribute("aria-valuetext", `${percent} percent original, ${100 - percent} percent enhanced`);
     const { left, right } = this.#names;
-    left.textContent = { split: "Original", original: "Original", enhanced: "Enhanced", difference: "Difference" }[look];
+    left.textContent = { split: "Original", original: "Original", enhanced: "Enhanced", difference: "Difference: grey is unchanged, light became brighter" }[look];
     right.textContent = "Enhanced";
     right.hidden = look !== "split";
     this.#zoom.textContent = `${Math.round(scale * window.devicePixelRatio * 100)} %`;

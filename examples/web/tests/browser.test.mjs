@@ -243,6 +243,22 @@ test("other weights are loaded, and the open picture is enhanced again", async (
   assert.equal(await page.inputValue("#model"), "file/mine.safetensors");
 });
 
+test("dropped and pasted pictures are opened", async (t) => {
+  const page = await open(t, withoutGpu, "start=empty");
+  await status(page, "ready");
+  for (const [way, kind] of [["drop", "DragEvent"], ["paste", "ClipboardEvent"]]) {
+    const bytes = [...speckle(40, 30)];
+    await page.evaluate(([way, kind, bytes]) => {
+      const data = new DataTransfer();
+      data.items.add(new File([new Uint8Array(bytes)], `${way}.png`, { type: "image/png" }));
+      const carrier = { dataTransfer: data, clipboardData: data, bubbles: true, cancelable: true };
+      document.body.dispatchEvent(new window[kind](way, carrier));
+    }, [way, kind, bytes]);
+    await page.waitForFunction((name) => document.getElementById("picture-fact").textContent.startsWith(`${name}.png`), way);
+    await status(page, "enhanced by sonolume-s");
+  }
+});
+
 test("the saved file keeps 16 bits and alpha, and has a name of its own", async (t) => {
   const page = await open(t, withoutGpu, "start=empty");
   await status(page, "ready");
