@@ -19,7 +19,7 @@ pub mod tile;
 pub mod weights;
 
 pub use enhancer::{
-    CancelToken, Device, Enhanced, Enhancer, EnhancerBuilder, Job, ModelSource, Progress, Report, TileSize,
+    CancelToken, Device, Enhanced, Enhancer, EnhancerBuilder, Generated, Job, ModelSource, Progress, Report, TileSize,
 };
 pub use error::{Error, Result};
 pub use gpu::{DeviceInfo, Precision};

@@ -6,6 +6,7 @@
 use std::collections::{HashMap, VecDeque};
 
 use super::engine::{Engine, Part, Started};
+use super::event_loop;
 use super::job::{Job, Progress};
 use crate::cpu;
 use crate::error::{Error, Result};
@@ -254,6 +255,9 @@ impl<'a, 'j> Run<'a, 'j> {
         // A tile of this many pixels was too large; later ones are split before they are tried.
         let mut too_large = usize::MAX;
         while let Some(tile) = waiting.pop_front() {
+            if self.done > 0 {
+                event_loop::turn().await;
+            }
             if self.job.cancel.as_ref().is_some_and(|token| token.is_cancelled()) {
                 return Err(Error::Cancelled);
             }

@@ -14,6 +14,7 @@ mod operator_tiling;
 mod operators;
 #[path = "../ops/ops.rs"]
 mod ops;
+mod portable;
 mod segments;
 mod surfaces;
 mod tiling;
