@@ -84,9 +84,11 @@ class Judges(nn.Module):
 
 
 def black_energy(x, out):
-    """Mean of |out| where the 7x7 neighbourhood of the input is black, four times that within 12 pixels of light."""
+    """Mean of |out|, rounded below a grey level, where the 7x7 neighbourhood of the input is black; four times that within
+    12 pixels of light. (The plain |out| keeps pulling at values that are black already and drowns all other gradients.)"""
     black = (F.max_pool2d(x, 7, 1, 3) < 1.5 / 255).float()
-    return (out.abs() * black * (1 + 3 * (F.max_pool2d(x, 25, 1, 12) > 0.1).float())).mean()
+    lift = torch.sqrt(out**2 + 1 / 255**2) - 1 / 255
+    return (lift * black * (1 + 3 * (F.max_pool2d(x, 25, 1, 12) > 0.1).float())).mean()
 
 
 def coarse(out, t):
@@ -258,7 +260,7 @@ def main():
     p.add_argument("--threads", type=int, default=os.cpu_count())
     p.add_argument("--device", default="auto")
     p.add_argument("--resume", action="store_true")
-    for name, value in dict(adversarial=1.0, texture=0.25, content=3.0, brightness=4.0, black=800.0, dots=200.0, grid=100.0, replay=10.0,
+    for name, value in dict(adversarial=1.0, texture=0.25, content=3.0, brightness=4.0, black=400.0, dots=200.0, grid=100.0, replay=10.0,
                             identity=5.0).items():
         p.add_argument(f"--w-{name}", type=float, default=value)
     a = p.parse_args()
