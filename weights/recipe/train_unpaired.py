@@ -225,8 +225,9 @@ class Texture:
         """(loss, the four distances of the queue relative to the input's)."""
         levels = pyramid(fake.clamp(0, 1))
         light = pyramid(x)[3]
-        # the coarse level lifts nothing out of the black
-        levels[3].register_hook(lambda g: torch.where(g < 0, g * (light / 0.06).clamp(0, 1), g))
+        # the coarse level lifts nothing out of the black (both signs alike: letting only the darker pass would turn the
+        # chance of the directions into a steady darkening)
+        levels[3].register_hook(lambda g: g * (light / 0.03).clamp(0, 1))
         total, ratios = fake.new_zeros(()), []
         for level, t in enumerate(levels):
             u = self.directions()
