@@ -56,7 +56,7 @@ def random_pair(rng, size: int):
         echo, dots = np.ones((size, size)), []
     else:
         echo, _, dots = echo_map(rng, size, rng.integers(0, 5), rng.integers(0, 4), rng.integers(0, 4) if rng.random() < 0.5 else 0)
-    if rng.random() < 0.3:
+    if rng.random() < 0.2:
         depth = np.clip(np.arange(size) / size - rng.uniform(0.1, 0.6), 0, None)
         echo = echo * 10 ** (-rng.uniform(4, 16) * depth)[:, None]
     field = rng.standard_normal(echo.shape) + 1j * rng.standard_normal(echo.shape)
