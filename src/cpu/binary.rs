@@ -10,7 +10,7 @@ use crate::tensor::LANES;
 
 pub(super) fn run(op: &Binary, io: &Io, weights: &[Vec<f32>], inputs: &[&[f32]], output: &mut [f32]) {
     match op.kind {
-        BinaryKind::Add { alpha, beta } => each(op, io, weights, inputs, output, |a, b| alpha * a + beta * b),
+        BinaryKind::Add { alpha, beta } => each(op, io, weights, inputs, output, move |a, b| alpha * a + beta * b),
         BinaryKind::Multiply => each(op, io, weights, inputs, output, |a, b| a * b),
     }
 }

@@ -87,15 +87,15 @@ impl Sums<'_> {
             let weight = &self.weight[(channel * self.segments.len() + index) * filled..][..filled];
             for k in (0..self.length).step_by(S::F32_LANES) {
                 let weight = load::<S>(weight, k);
-                for p in 0..P {
+                for (p, sum) in sums.iter_mut().enumerate() {
                     // What follows the segment meets weights of zero.
                     let value = load::<S>(segment, (first + p) * self.step + k);
-                    sums[p] = simd.mul_add_e_f32s(value, weight, sums[p]);
+                    *sum = simd.mul_add_e_f32s(value, weight, *sum);
                 }
             }
         }
-        for p in 0..P {
-            values[p] = simd.reduce_sum_f32s(sums[p]);
+        for (value, sum) in values.iter_mut().zip(sums) {
+            *value = simd.reduce_sum_f32s(sum);
         }
         values
     }

@@ -193,10 +193,10 @@ impl WithSimd for TransformInput<'_> {
                 let [a, b, c, d] = columns;
                 for y in 0..4 {
                     let values = input_line(simd, [a[y], b[y], c[y], d[y]]);
-                    for x in 0..4 {
+                    for (x, value) in values.into_iter().enumerate() {
                         let at = (4 * y + x) * point + patch * lanes + channel;
                         // SAFETY: 4 * y + x < 16 and the others as above, so that the vector ends within the target.
-                        unsafe { store_unchecked::<S>(target, at, values[x]) };
+                        unsafe { store_unchecked::<S>(target, at, value) };
                     }
                 }
             }
