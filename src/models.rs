@@ -4,7 +4,8 @@
 //! and `build`. `for_each_architecture` is the one list.
 //!
 //! A signature tells the tensors' names, for messages about weights that fit nothing: `#` stands for a number, `*` for
-//! anything, `a|b` for one or the other, `name:4` for a tensor of four axes; after `?` follows what a generator may lack.
+//! anything, `@` for a parameter's name, `a|b` for one or the other, `name:4` for a tensor of four axes; after `?` follows
+//! what a generator may lack.
 
 use std::sync::Arc;
 
@@ -208,7 +209,7 @@ fn recognise(weights: &mut Weights) -> Result<(&'static Architecture, String, Gr
         weights.give_back();
         refusals.push(match (architecture.build)(weights) {
             None => None,
-            Some(Err(error)) => Some(error.to_string()),
+            Some(Err(error)) => Some(weights.located(&error)),
             Some(Ok((details, graph))) => match &weights.leftovers()[..] {
                 [] => return Ok((architecture, details, graph)),
                 leftovers => Some(misfit::left_over(&details, leftovers, weights)),

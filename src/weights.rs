@@ -38,6 +38,8 @@ pub struct Weights<'a> {
     tensors: BTreeMap<String, Entry>,
     metadata: BTreeMap<String, String>,
     taken: std::collections::BTreeSet<String>,
+    /// The tensor that was taken last.
+    last: Option<String>,
 }
 
 #[derive(Debug)]
@@ -123,7 +125,7 @@ impl<'a> Weights<'a> {
         if tensors.is_empty() {
             return Err(Error::Weights("the file holds no tensors".into()));
         }
-        Ok(Self { source, tensors, metadata, taken: Default::default() })
+        Ok(Self { source, tensors, metadata, taken: Default::default(), last: None })
     }
 
     /// The names of all tensors, without wrapping prefixes, in alphabetical order.
@@ -197,6 +199,7 @@ impl<'a> Weights<'a> {
         }
         let param = Param::new(name, entry.shape.clone(), data)?;
         self.taken.insert(name.to_owned());
+        self.last = Some(name.to_owned());
         Ok(Arc::new(param))
     }
 
@@ -220,9 +223,22 @@ impl<'a> Weights<'a> {
         }
     }
 
+    /// What is wrong, and where if the message names no tensor: an operator without weights knows only sizes.
+    pub(crate) fn located(&self, error: &Error) -> String {
+        let message = error.to_string();
+        match &self.last {
+            Some(last) if !message.contains('`') => {
+                let shape = self.stored_shape(last).unwrap_or_default();
+                format!("{message}, just after tensor `{last}` of shape {shape:?}")
+            }
+            _ => message,
+        }
+    }
+
     /// Forgets what was taken: another architecture is tried.
     pub(crate) fn give_back(&mut self) {
         self.taken.clear();
+        self.last = None;
     }
 
     /// The tensors that nobody has taken.

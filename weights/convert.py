@@ -1,6 +1,6 @@
 """Converts generators to safetensors, the one format that sonolume reads.
 
-    python convert.py IN OUT.safetensors [--key NAME]
+    python convert.py IN OUT.safetensors [--key NAME] [--note KEY=VALUE ...]
     python convert.py --self-check
 
 IN is what PyTorch saved (`.pth`, `.pt`, `.ckpt`, `.bin`; zip or legacy format), what Keras saved (`.h5`, `.hdf5`, `.keras`,
@@ -42,13 +42,18 @@ def main():
     parser.add_argument("input", nargs="?", type=Path)
     parser.add_argument("output", nargs="?", type=Path)
     parser.add_argument("--key", help="the wrapper that holds the tensors, such as params_ema")
+    parser.add_argument("--note", action="append", default=[], metavar="KEY=VALUE", help="for the metadata: what no shape tells")
     parser.add_argument("--self-check", action="store_true", help="convert small files of every kind and compare")
     options = parser.parse_args()
     if options.self_check:
         return self_check()
     if options.input is None or options.output is None:
         parser.error("IN and OUT.safetensors are needed")
+    notes = [note.partition("=") for note in options.note]
+    if any(not key or not value for key, _, value in notes):
+        parser.error("--note needs KEY=VALUE")
     tensors, metadata = convert(options.input, options.key)
+    metadata |= {key: value for key, _, value in notes}
     save(options.output, tensors, metadata)
     print(f"{options.output}: {len(tensors)} tensors, {sum(value.size for value in tensors.values())} numbers")
 

@@ -17,13 +17,7 @@ use crate::weights::Weights;
 /// What people call it.
 pub const NAME: &str = "MONAI attention U-Net";
 /// Its tensors' names.
-pub const SIGNATURE: &[&str] = &[
-    "model.0.conv.0.conv.weight:4",
-    "model.1.attention.W_g.0.conv.weight:4",
-    "model.1.merge.conv.weight:4",
-    "model.2.conv.weight:4",
-    "?model.0.conv.#.*|model.1.attention.*|model.1.upconv.up.*|model.1.merge.*|model.1.submodule.*|model.2.conv.bias",
-];
+pub const SIGNATURE: &[&str] = &["model.0.conv.0.conv.weight:4", "model.1.attention.W_g.0.conv.weight:4", "model.1.merge.conv.weight:4", "model.2.conv.weight:4", "?model.0.conv.#.*.@|model.1.attention.*.@|model.1.upconv.up.*.@|model.1.merge.*.@|model.1.submodule.*.@|model.2.conv.bias"];
 /// The values it takes and gives.
 pub const RANGE: ValueRange = ValueRange::Unit;
 

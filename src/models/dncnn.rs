@@ -16,7 +16,7 @@ use crate::weights::Weights;
 /// What people call it.
 pub const NAME: &str = "DnCNN";
 /// Its tensors' names.
-pub const SIGNATURE: &[&str] = &["model.0.weight|dncnn.0.weight:4", "model.2.weight|dncnn.2.weight:4", "?model.#.weight|model.#.bias|model.#.running_mean|model.#.running_var|model.#.num_batches_tracked", "?dncnn.#.weight|dncnn.#.bias|dncnn.#.running_mean|dncnn.#.running_var|dncnn.#.num_batches_tracked"];
+pub const SIGNATURE: &[&str] = &["model.0.weight|dncnn.0.weight:4", "model.2.weight|dncnn.2.weight:4", "?model.#.@|dncnn.#.@"];
 /// The values it takes and gives.
 pub const RANGE: ValueRange = ValueRange::Unit;
 

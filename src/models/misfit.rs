@@ -35,7 +35,10 @@ impl Refusal {
         let message = if misfits.is_empty() {
             let known: Vec<&str> = super::architectures().collect();
             let names = list(weights.names().collect()).unwrap_or_default();
-            format!("{beginning}, and no tensor has a name of one: there are {names}; known are {}", known.join(", "))
+            format!(
+                "{beginning}, and there is no closest one: none has tensors such as {names}. Known are {}",
+                known.join(", ")
+            )
         } else {
             let mut lines = vec![format!("{beginning}; the closest are")];
             lines.extend(misfits.iter().take(MOST_LISTED).map(|(_, text)| text.clone()));
@@ -58,7 +61,11 @@ fn misfit(architecture: &Architecture, weights: &Weights, refusal: Option<String
     let mut reasons: Vec<String> = refusal.into_iter().collect();
     if !recognised {
         let needed = patterns.iter().filter(|pattern| !pattern.optional);
-        reasons.extend(needed.filter_map(|pattern| pattern.complaint(&known, weights)));
+        for complaint in needed.filter_map(|pattern| pattern.complaint(&known, weights)) {
+            if !reasons.contains(&complaint) {
+                reasons.push(complaint);
+            }
+        }
     }
     let strangers = strangers.into_iter().filter(|name| !reasons.iter().any(|reason| reason.contains(*name)));
     reasons.extend(list(strangers.collect()).map(|names| format!("it has no {names}")));
@@ -68,8 +75,14 @@ fn misfit(architecture: &Architecture, weights: &Weights, refusal: Option<String
         reasons.push(format!("their number or their shapes do not go together ({} ...)", ends.join(", ")));
     }
     let (name, tensors) = (architecture.name, weights.names().count());
+    let closeness = (known.len(), Reverse(reasons.len()), recognised);
+    let names_what_is_missing = recognised || reasons.iter().any(|reason| reason.contains("is missing"));
+    if !names_what_is_missing && 2 * known.len() > tensors {
+        let absent = weights.names().find_map(|name| missing_sibling(name, weights));
+        reasons.extend(absent.map(|name| format!("`{name}` may be missing")));
+    }
     let line = format!("  {name} ({} of {tensors} tensors have its names): {}", known.len(), reasons.join("; "));
-    ((known.len(), Reverse(reasons.len()), recognised), line)
+    (closeness, line)
 }
 
 /// What is said of tensors that a recognised architecture does not have, and of what may be missing before them.
@@ -80,8 +93,13 @@ pub(super) fn left_over(details: &str, leftovers: &[&str], weights: &Weights) ->
     format!("by the other tensors it is {details}, which has no {names}{hint}")
 }
 
-/// A tensor that the first of a row of like modules has and the one of `name` has not.
+/// A tensor that should stand beside `name`: a bias's weight, or what the first of a row of like modules has and this one
+/// has not.
 fn missing_sibling(name: &str, weights: &Weights) -> Option<String> {
+    let weight = name.strip_suffix(".bias").map(|layer| format!("{layer}.weight"));
+    if weight.as_ref().is_some_and(|weight| weights.stored_shape(weight).is_none()) {
+        return weight;
+    }
     let parts: Vec<&str> = name.split('.').collect();
     let is_number = |part: &&str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit());
     parts.iter().enumerate().filter(|(_, part)| is_number(part)).find_map(|(at, _)| {
@@ -92,7 +110,7 @@ fn missing_sibling(name: &str, weights: &Weights) -> Option<String> {
         };
         let (first, this) = (tails("0"), tails(parts[at]));
         let absent = first.difference(&this).collect::<Vec<_>>();
-        let alike = 2 * absent.len() < first.len() && this.is_subset(&first);
+        let alike = 2 * absent.len() <= first.len();
         absent.first().filter(|_| alike).map(|tail| format!("{stem}{}.{tail}", parts[at]))
     })
 }
@@ -146,16 +164,22 @@ impl<'a> Pattern<'a> {
     }
 }
 
-/// True if `name` fits `pattern`, in which `*` stands for any run of characters and `#` for a number.
+/// What PyTorch's layers call their tensors.
+const PARAMETERS: &[&str] = &["weight", "bias", "running_mean", "running_var", "num_batches_tracked"];
+
+/// True if `name` fits `pattern`, in which `*` stands for anything, `#` for a number and `@` for one of [`PARAMETERS`].
 fn matches(pattern: &str, name: &str) -> bool {
-    let Some(at) = pattern.find(['*', '#']) else { return pattern == name };
+    let Some(at) = pattern.find(['*', '#', '@']) else { return pattern == name };
     let (head, tail) = (&pattern[..at], &pattern[at + 1..]);
     let Some(rest) = name.strip_prefix(head) else { return false };
-    if pattern[at..].starts_with('#') {
-        let after = rest.trim_start_matches(|c: char| c.is_ascii_digit());
-        return after.len() < rest.len() && matches(tail, after);
+    match &pattern[at..=at] {
+        "#" => {
+            let after = rest.trim_start_matches(|c: char| c.is_ascii_digit());
+            after.len() < rest.len() && matches(tail, after)
+        }
+        "@" => PARAMETERS.iter().any(|part| rest.strip_prefix(part).is_some_and(|after| matches(tail, after))),
+        _ => (0..=rest.len()).any(|at| rest.is_char_boundary(at) && matches(tail, &rest[at..])),
     }
-    (0..=rest.len()).any(|at| rest.is_char_boundary(at) && matches(tail, &rest[at..]))
 }
 
 #[cfg(test)]
@@ -169,6 +193,7 @@ mod tests {
         assert!(!matches("body.*.weight", "body.12.bias"));
         assert!(!matches("body", "body.0"));
         assert!(matches("body.#.rdb#.*", "body.12.rdb1.conv1.weight"));
+        assert!(matches("body.#.*.@", "body.12.rdb1.conv1.weight") && !matches("body.#.@", "body.1.weights"));
         assert!(!matches("body.#", "body.") && !matches("body.#", "body.a") && !matches("body.#", "body.1.weight"));
     }
 }

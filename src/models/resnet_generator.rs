@@ -18,7 +18,7 @@ use crate::weights::Weights;
 /// What people call it.
 pub const NAME: &str = "CycleGAN ResNet generator";
 /// Its tensors' names.
-pub const SIGNATURE: &[&str] = &["model.1.weight:4", "model.#.conv_block.#.weight", "?model.#.conv_block.#.*", "?model.#.weight|model.#.bias|model.#.running_mean|model.#.running_var|model.#.num_batches_tracked"];
+pub const SIGNATURE: &[&str] = &["model.1.weight:4", "model.#.conv_block.#.weight", "?model.#.conv_block.#.@|model.#.@"];
 /// The values it takes and gives.
 pub const RANGE: ValueRange = ValueRange::Signed;
 

@@ -20,7 +20,7 @@ use crate::weights::Weights;
 /// What people call it.
 pub const NAME: &str = "RRDBNet";
 /// Its tensors' names.
-pub const SIGNATURE: &[&str] = &["conv_first.weight|model.0.weight:4", "body.0.rdb1.conv1.weight|RRDB_trunk.0.RDB1.conv1.weight|model.1.sub.0.RDB1.conv1.0.weight:4", "conv_body.weight|trunk_conv.weight|model.1.sub.#.weight:4", "conv_hr.weight|HRconv.weight|model.#.weight:4", "conv_last.weight|model.#.weight:4", "?conv_first.bias|conv_body.bias|conv_up#.*|conv_hr.bias|conv_last.bias|body.#.rdb#.conv#.*|body.#.rdb#.conv1x1.weight", "?RRDB_trunk.#.RDB#.conv#.*|RRDB_trunk.#.RDB#.conv1x1.weight|trunk_conv.bias|upconv#.*|HRconv.bias", "?model.#.bias|model.1.sub.#.RDB#.conv#.0.*|model.1.sub.#.bias|model.1.sub.#.RDB#.conv1x1.weight"];
+pub const SIGNATURE: &[&str] = &["conv_first.weight|model.0.weight:4", "body.0.rdb1.conv1.weight|RRDB_trunk.0.RDB1.conv1.weight|model.1.sub.0.RDB1.conv1.0.weight:4", "conv_body.weight|trunk_conv.weight|model.1.sub.#.weight:4", "conv_hr.weight|HRconv.weight|model.#.weight:4", "conv_last.weight|model.#.weight:4", "?conv_first.bias|conv_body.bias|conv_up#.@|conv_hr.bias|conv_last.bias|body.#.rdb#.conv#.@|body.#.rdb#.conv1x1.weight", "?RRDB_trunk.#.RDB#.conv#.@|RRDB_trunk.#.RDB#.conv1x1.weight|trunk_conv.bias|upconv#.@|HRconv.bias", "?model.#.bias|model.1.sub.#.RDB#.conv#.0.@|model.1.sub.#.bias|model.1.sub.#.RDB#.conv1x1.weight"];
 /// The values it takes and gives.
 pub const RANGE: ValueRange = ValueRange::Unit;
 

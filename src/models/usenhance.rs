@@ -29,14 +29,7 @@ use crate::weights::Weights;
 /// What people call it.
 pub const NAME: &str = "USenhance ResNet";
 /// Its tensors' names.
-pub const SIGNATURE: &[&str] = &[
-    "stem.conv.weight:4",
-    "stem.norm.weight:1",
-    "up.0.conv.weight:4",
-    "head.conv.weight:4",
-    "?stem.conv.bias|stem.norm.bias|down.#.conv.*|down.#.norm.*|side.conv.*|side.project.*",
-    "?blocks.#.conv#.*|blocks.#.norm#.*|up.#.conv.*|up.#.norm.*|head.conv.bias",
-];
+pub const SIGNATURE: &[&str] = &["stem.conv.weight:4", "stem.norm.weight:1", "up.0.conv.weight:4", "head.conv.weight:4", "?stem.conv.bias|stem.norm.bias|down.#.conv.@|down.#.norm.@|side.conv.@|side.project.@", "?blocks.#.conv#.@|blocks.#.norm#.@|up.#.conv.@|up.#.norm.@|head.conv.bias"];
 /// The values it takes and gives.
 pub const RANGE: ValueRange = ValueRange::Signed;
 

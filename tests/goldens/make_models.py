@@ -552,7 +552,7 @@ def earlier_dncnn(authors, size):
 
 
 class Usenhance(nn.Module):
-    """Both kinds; the names and shapes are in `src/models/usenhance_*.rs`."""
+    """Both kinds; the names and shapes are in `src/models/usenhance.rs`."""
 
     def __init__(self, side, channels, width, blocks, levels=2):
         super().__init__()

