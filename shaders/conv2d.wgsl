@@ -1,7 +1,7 @@
-// 2-D convolution, direct: each invocation keeps 4 pixels of a row x 8 output channels in registers.
+// 2-D convolution, direct: each invocation keeps a run of 8 pixels of a row x a block of output channels in registers.
 //   dst[o, y, x] = f(bias[o] + sum over ky, kx, i of weight[o, i, ky, kx] * src[i, y*stride + ky*dilation - pad, ...])
-// src [in, h, w]   weight as a matrix [kh * kw * in, out]   epilogue bias [out], then slope [out]   dst [out, h', w']
-// Sums run over ky, then kx, then i, whatever the tile: the same pixel gets the same bits in any tile.
+// src [in, h, w]   weight as blocks [ky][kx][in] of output channels   epilogue bias [out], then slope [out]
+// dst [out, h', w']. The order of the sum is the same for every pixel: it gets the same bits in any tile.
 
 struct Params {
     src_width: u32,
@@ -12,6 +12,10 @@ struct Params {
     dst_groups: u32,
     pad_left: i32,
     pad_top: i32,
+    // First group of output channels, length of a block of weights, workgroups in x.
+    group: u32,
+    block: u32,
+    row: u32,
 }
 
 override KERNEL_HEIGHT: u32;
@@ -24,84 +28,84 @@ override BORDER: u32;
 // 0 none, 1 added before the activation, 2 after.
 override RESIDUAL: u32;
 
-const PIXELS = 4u;
-const GROUPS = 2u;
+const INVOCATIONS = 32u;
+const PIXELS = 8u;
 
 @group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(1) var<storage, read> src: array<elem4>;
-@group(0) @binding(2) var<storage, read> weight: array<elem4>;
 @group(0) @binding(3) var<storage, read> epilogue: array<elem4>;
 @group(0) @binding(4) var<storage, read> residual: array<elem4>;
 @group(0) @binding(5) var<storage, read_write> dst: array<elem4>;
 
-@compute @workgroup_size(8, 8, 1)
-fn main(@builtin(global_invocation_id) id: vec3<u32>) {
-    let x0 = id.x * PIXELS;
-    let y = id.y;
-    let group0 = id.z * GROUPS;
-    if x0 >= params.dst_width || y >= params.dst_height {
-        return;
-    }
-    // An odd number of output groups: the second half computes the first once more and does not store it.
-    let group1 = min(group0 + 1u, params.dst_groups - 1u);
+@compute @workgroup_size(INVOCATIONS, 1, 1)
+fn main(@builtin(local_invocation_index) local: u32, @builtin(workgroup_id) workgroup: vec3<u32>) {
+    // Runs of pixels, counted through the rows; those behind the last one repeat it and are not stored.
+    let runs = (params.dst_width + PIXELS - 1u) / PIXELS;
+    let index = (workgroup.y * params.row + workgroup.x) * INVOCATIONS + local;
+    let run = min(index, runs * params.dst_height - 1u);
+    let y = run / runs;
+    let x0 = (run % runs) * PIXELS;
+    let group = params.group + workgroup.z * GROUPS;
 
-    var sum0: array<vec4<f32>, 4>;
-    var sum1: array<vec4<f32>, 4>;
-    for (var p = 0u; p < PIXELS; p++) {
-        sum0[p] = vec4<f32>(epilogue[group0]);
-        sum1[p] = vec4<f32>(epilogue[group1]);
-    }
-
+    var sum0 = bias(group);
+    var sum1 = bias(group);
+    var sum2 = bias(group);
+    var sum3 = bias(group);
+    var sum4 = bias(group);
+    var sum5 = bias(group);
+    var sum6 = bias(group);
+    var sum7 = bias(group);
+    var at = workgroup.z * params.block;
     for (var ky = 0u; ky < KERNEL_HEIGHT; ky++) {
-        let row = border(i32(y * STRIDE_Y + ky * DILATION_Y) - params.pad_top, i32(params.src_height), BORDER);
-        if row < 0 {
-            continue;
-        }
+        let y = border(i32(y * STRIDE_Y + ky * DILATION_Y) - params.pad_top, i32(params.src_height), BORDER);
+        let row = u32(max(y, 0)) * params.src_width;
         for (var kx = 0u; kx < KERNEL_WIDTH; kx++) {
-            var base: array<u32, 4>;
-            var inside: array<f32, 4>;
+            var base: array<u32, 8>;
+            var inside: array<f32, 8>;
             for (var p = 0u; p < PIXELS; p++) {
-                // The last invocation of a row may own pixels beyond its end: they repeat the last one.
                 let x = min(x0 + p, params.dst_width - 1u);
                 let column = border(i32(x * STRIDE_X + kx * DILATION_X) - params.pad_left, i32(params.src_width), BORDER);
-                inside[p] = select(0.0, 1.0, column >= 0);
-                base[p] = (u32(row) * params.src_width + u32(max(column, 0))) * params.src_groups;
+                inside[p] = select(0.0, 1.0, y >= 0 && column >= 0);
+                base[p] = (row + u32(max(column, 0))) * params.src_groups;
             }
-            var at = (ky * KERNEL_WIDTH + kx) * params.src_groups * 4u * params.dst_groups;
             for (var i = 0u; i < params.src_groups; i++) {
-                let a0 = vec4<f32>(weight[at + group0]);
-                let b0 = vec4<f32>(weight[at + group1]);
-                at += params.dst_groups;
-                let a1 = vec4<f32>(weight[at + group0]);
-                let b1 = vec4<f32>(weight[at + group1]);
-                at += params.dst_groups;
-                let a2 = vec4<f32>(weight[at + group0]);
-                let b2 = vec4<f32>(weight[at + group1]);
-                at += params.dst_groups;
-                let a3 = vec4<f32>(weight[at + group0]);
-                let b3 = vec4<f32>(weight[at + group1]);
-                at += params.dst_groups;
-                for (var p = 0u; p < PIXELS; p++) {
-                    let v = vec4<f32>(src[base[p] + i]) * inside[p];
-                    sum0[p] = fma(a3, vec4(v.w), fma(a2, vec4(v.z), fma(a1, vec4(v.y), fma(a0, vec4(v.x), sum0[p]))));
-                    sum1[p] = fma(b3, vec4(v.w), fma(b2, vec4(v.z), fma(b1, vec4(v.y), fma(b0, vec4(v.x), sum1[p]))));
-                }
+                let v0 = vec4<f32>(src[base[0] + i]) * inside[0];
+                let v1 = vec4<f32>(src[base[1] + i]) * inside[1];
+                let v2 = vec4<f32>(src[base[2] + i]) * inside[2];
+                let v3 = vec4<f32>(src[base[3] + i]) * inside[3];
+                let v4 = vec4<f32>(src[base[4] + i]) * inside[4];
+                let v5 = vec4<f32>(src[base[5] + i]) * inside[5];
+                let v6 = vec4<f32>(src[base[6] + i]) * inside[6];
+                let v7 = vec4<f32>(src[base[7] + i]) * inside[7];
+                var w: block;
+                w = weight[at];
+                sum0 += w * v0.x; sum1 += w * v1.x; sum2 += w * v2.x; sum3 += w * v3.x;
+                sum4 += w * v4.x; sum5 += w * v5.x; sum6 += w * v6.x; sum7 += w * v7.x;
+                w = weight[at + 1u];
+                sum0 += w * v0.y; sum1 += w * v1.y; sum2 += w * v2.y; sum3 += w * v3.y;
+                sum4 += w * v4.y; sum5 += w * v5.y; sum6 += w * v6.y; sum7 += w * v7.y;
+                w = weight[at + 2u];
+                sum0 += w * v0.z; sum1 += w * v1.z; sum2 += w * v2.z; sum3 += w * v3.z;
+                sum4 += w * v4.z; sum5 += w * v5.z; sum6 += w * v6.z; sum7 += w * v7.z;
+                w = weight[at + 3u];
+                sum0 += w * v0.w; sum1 += w * v1.w; sum2 += w * v2.w; sum3 += w * v3.w;
+                sum4 += w * v4.w; sum5 += w * v5.w; sum6 += w * v6.w; sum7 += w * v7.w;
+                at += 4u;
             }
         }
     }
 
+    let end = select(0u, params.dst_width, index == run);
+    var sums = array<block, 8>(sum0, sum1, sum2, sum3, sum4, sum5, sum6, sum7);
     for (var p = 0u; p < PIXELS; p++) {
-        if x0 + p < params.dst_width {
-            let at = (y * params.dst_width + x0 + p) * params.dst_groups;
-            store(at + group0, group0, sum0[p]);
-            if group1 != group0 {
-                store(at + group1, group1, sum1[p]);
-            }
+        if x0 + p < end {
+            store_block(y * params.dst_width + x0 + p, group, sums[p]);
         }
     }
 }
 
-fn store(at: u32, group: u32, sum: vec4<f32>) {
+fn store(pixel: u32, group: u32, sum: vec4<f32>) {
+    let at = pixel * params.dst_groups + group;
     var value = sum;
     if RESIDUAL == 1u {
         value += vec4<f32>(residual[at]);

@@ -11,6 +11,10 @@ struct Params {
     dst_groups: u32,
     pad_left: i32,
     pad_top: i32,
+    // Unused here.
+    group: u32,
+    block: u32,
+    row: u32,
 }
 
 override KERNEL_HEIGHT: u32;

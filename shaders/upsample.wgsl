@@ -1,6 +1,7 @@
 // Enlarges an image by whole factors: nearest, or bilinear with or without aligned corners.
 //   dst[c, y, x] = sum over the four source pixels around (position(y), position(x)) of weight * src[c, ...]
-// src [channels, h, w]   dst [channels, h*scale, w*scale]   one invocation per group of four channels of a dst pixel
+// src [channels, h, w]   dst [channels, h*scale, w*scale]   one invocation per dst pixel: the integer divisions of its
+// position cost more than the arithmetic of its channels.
 // Positions are computed in the whole image, as exact fractions, and then moved into the tile: a pixel gets the same
 // weights in every tile.
 
@@ -65,16 +66,19 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {
     }
     let rows = taps(params.dst_top + id.y, SCALE_Y, params.full_height, params.src_top, params.src_height);
     let columns = taps(params.dst_left + id.x, SCALE_X, params.full_width, params.src_left, params.src_width);
-    let low = rows.low * params.src_width;
-    let high = rows.high * params.src_width;
-    var value = vec4<f32>(src[(low + columns.low) * params.groups + id.z]);
-    if MODE != 0u {
-        let top_right = vec4<f32>(src[(low + columns.high) * params.groups + id.z]);
-        let bottom_left = vec4<f32>(src[(high + columns.low) * params.groups + id.z]);
-        let bottom_right = vec4<f32>(src[(high + columns.high) * params.groups + id.z]);
-        let top = (1.0 - columns.weight) * value + columns.weight * top_right;
-        let bottom = (1.0 - columns.weight) * bottom_left + columns.weight * bottom_right;
-        value = (1.0 - rows.weight) * top + rows.weight * bottom;
+    let top_left = (rows.low * params.src_width + columns.low) * params.groups;
+    let top_right = (rows.low * params.src_width + columns.high) * params.groups;
+    let bottom_left = (rows.high * params.src_width + columns.low) * params.groups;
+    let bottom_right = (rows.high * params.src_width + columns.high) * params.groups;
+    let to = (id.y * params.dst_width + id.x) * params.groups;
+    for (var g = 0u; g < params.groups; g++) {
+        var value = vec4<f32>(src[top_left + g]);
+        if MODE != 0u {
+            let top = (1.0 - columns.weight) * value + columns.weight * vec4<f32>(src[top_right + g]);
+            let bottom = (1.0 - columns.weight) * vec4<f32>(src[bottom_left + g])
+                + columns.weight * vec4<f32>(src[bottom_right + g]);
+            value = (1.0 - rows.weight) * top + rows.weight * bottom;
+        }
+        dst[to + g] = to_elem4(value);
     }
-    dst[(id.y * params.dst_width + id.x) * params.groups + id.z] = to_elem4(value);
 }

@@ -10,6 +10,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+mod bench;
 mod compare;
 mod console;
 mod devices;
@@ -64,6 +65,7 @@ enum Command {
     Devices(devices::Options),
     Compare(compare::Options),
     Phantom(phantom::Options),
+    Bench(bench::Options),
 }
 
 /// Runs the command that the process was started with.
@@ -82,6 +84,7 @@ pub fn main() -> ExitCode {
         Command::Devices(options) => devices::run(&options, &console),
         Command::Compare(options) => compare::run(&options, &console),
         Command::Phantom(options) => phantom::run(&options, &console),
+        Command::Bench(options) => bench::run(&options, &console),
     };
     ExitCode::from(outcome.unwrap_or_else(|failure| {
         console.fail(&failure);

@@ -9,10 +9,18 @@ use std::sync::{Arc, Mutex};
 use crate::error::{Error, Result};
 use crate::graph::plan::size_on;
 use crate::graph::{Graph, Node, Plan};
+use crate::ops::conv2d::Conv2d;
 use crate::ops::{Axis, Io, Op, Place, for_each_operator};
 use crate::tensor::{HostTensor, LANES, Shape};
 
+mod bands;
+mod epilogue;
 mod matrix;
+mod rows;
+mod schedule;
+mod scratch;
+
+use schedule::{Group, Schedule};
 
 macro_rules! define_reference {
     ($($variant:ident => $stem:ident),* $(,)?) => {
@@ -27,12 +35,23 @@ macro_rules! define_reference {
 }
 for_each_operator!(define_reference);
 
+/// A node's weights, laid out for the CPU.
+fn prepare(node: &Node) -> Result<Vec<Vec<f32>>> {
+    let weights = node.pack()?;
+    Ok(match &node.op {
+        Op::Conv2d(op) => conv2d::prepare(op, weights),
+        Op::Linear(op) => linear::prepare(op, weights),
+        _ => weights,
+    })
+}
+
 /// A graph ready to run on the CPU.
 #[derive(Debug)]
 pub struct CpuRunner {
     graph: Arc<Graph>,
     /// For each node, its packed weights.
     weights: Vec<Vec<Vec<f32>>>,
+    groups: Vec<Group>,
     /// Slots of earlier runs, kept so that a stream of frames does not allocate.
     arena: Mutex<Vec<Vec<f32>>>,
 }
@@ -43,8 +62,9 @@ impl CpuRunner {
     /// # Errors
     /// [`Error::Weights`] if a tensor does not fit its operator.
     pub fn new(graph: Arc<Graph>) -> Result<Self> {
-        let weights = graph.nodes().iter().map(|node| node.pack()).collect::<Result<_>>()?;
-        Ok(Self { graph, weights, arena: Mutex::default() })
+        let weights = graph.nodes().iter().map(prepare).collect::<Result<_>>()?;
+        let groups = schedule::groups(&graph);
+        Ok(Self { graph, weights, groups, arena: Mutex::default() })
     }
 
     /// Runs `plan`, a plan of this runner's graph, on `inputs`; answers its results.
@@ -52,43 +72,75 @@ impl CpuRunner {
     /// # Errors
     /// [`Error::Shape`] if an input has not the planned size.
     pub fn run(&self, plan: &Plan, inputs: &[HostTensor]) -> Result<Vec<HostTensor>> {
+        self.run_observed(plan, inputs, |_| ())
+    }
+
+    /// As [`CpuRunner::run`]; calls `observe` after each step with the nodes of the graph that it computed together.
+    ///
+    /// # Errors
+    /// As [`CpuRunner::run`].
+    pub fn run_observed(
+        &self,
+        plan: &Plan,
+        inputs: &[HostTensor],
+        mut observe: impl FnMut(&[usize]),
+    ) -> Result<Vec<HostTensor>> {
+        let schedule = Schedule::new(&self.graph, &self.groups, plan);
         let mut slots = self.arena.lock().map(|mut arena| std::mem::take(&mut *arena)).unwrap_or_default();
-        slots.resize_with(slots.len().max(plan.slots.len()), Vec::new);
-        for (slot, &elements) in slots.iter_mut().zip(&plan.slots) {
+        slots.resize_with(slots.len().max(schedule.slots.len()), Vec::new);
+        for (slot, &elements) in slots.iter_mut().zip(&schedule.slots) {
             if slot.len() < elements {
                 slot.resize(elements, 0.0);
             }
         }
-        for ((slot, place), input) in plan.inputs.iter().zip(inputs) {
+        for ((slot, (_, place)), input) in schedule.inputs.iter().zip(&plan.inputs).zip(inputs) {
             if input.shape() != place.shape {
                 return Err(Error::shape(format!("an input is {}, planned for {}", input.shape(), place.shape)));
             }
             // The padding lanes keep what an earlier run left: finite, and read by nobody.
             pack(input, &mut slots[*slot]);
         }
-        for step in &plan.steps {
-            let node = &self.graph.nodes()[step.node];
+        observe(&[]);
+        for step in &schedule.steps {
+            let group = &self.groups[step.group];
             let mut output = std::mem::take(&mut slots[step.output]);
-            let inputs: Vec<&[f32]> = step
-                .inputs
-                .iter()
-                .zip(&step.io.inputs)
-                .map(|(&slot, place)| &slots[slot][..stored(place.shape)])
-                .collect();
-            run_operator(
-                &node.op,
-                &step.io,
-                &self.weights[step.node],
-                &inputs,
-                &mut output[..stored(step.io.output.shape)],
-            );
+            let inputs = step.inputs.iter().zip(&step.io.inputs);
+            let inputs: Vec<&[f32]> = inputs.map(|(&slot, place)| &slots[slot][..stored(place.shape)]).collect();
+            self.run_group(group, &step.io, &inputs, &mut output);
             slots[step.output] = output;
+            observe(&group.nodes());
         }
-        let results = plan.outputs.iter().map(|(slot, place)| unpack(&slots[*slot], place.shape)).collect();
+        let outputs = schedule.outputs.iter().zip(&plan.outputs);
+        let results = outputs.map(|(slot, (_, place))| unpack(&slots[*slot], place.shape)).collect();
         if let Ok(mut arena) = self.arena.lock() {
             *arena = slots;
         }
         results
+    }
+
+    fn run_group(&self, group: &Group, io: &Io, inputs: &[&[f32]], output: &mut [f32]) {
+        let op = |index: usize| &self.graph.nodes()[index].op;
+        let weights = &self.weights[group.node];
+        let mut fused = conv2d::Fused::default();
+        if let Some((index, Op::LayerNorm(norm))) = group.norm.map(|index| (index, op(index))) {
+            fused.norm = Some((norm, &self.weights[index][0]));
+        }
+        let mut shape = io.output.shape;
+        if let Some((index, Op::Gate(gate))) = group.gate.map(|index| (index, op(index))) {
+            fused.gate = Some((gate.channels, gate.activation, &self.weights[index][0]));
+            shape = shape.with_channels(gate.channels);
+        }
+        let output = &mut output[..stored(shape)];
+        let linear: Conv2d;
+        let conv = match op(group.node) {
+            Op::Conv2d(conv) => conv,
+            Op::Linear(op) => {
+                linear = linear::as_conv(op);
+                &linear
+            }
+            other => return run_operator(other, io, weights, inputs, output),
+        };
+        conv2d::run_fused(conv, io, weights, inputs, fused, output);
     }
 }
 
@@ -114,7 +166,7 @@ pub fn run_node(node: &Node, inputs: &[&HostTensor]) -> Result<HostTensor> {
     }
     let inputs: Vec<&[f32]> = packed.iter().map(Vec::as_slice).collect();
     let mut output = vec![0.0; shape.stored_elements()?];
-    run_operator(&node.op, &io, &node.pack()?, &inputs, &mut output);
+    run_operator(&node.op, &io, &prepare(node)?, &inputs, &mut output);
     unpack(&output, shape)
 }
 

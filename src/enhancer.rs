@@ -94,6 +94,7 @@ pub struct EnhancerBuilder {
     tile: TileSize,
     strength: f32,
     memory_limit_bytes: u64,
+    cache_dir: Option<PathBuf>,
 }
 
 impl EnhancerBuilder {
@@ -134,6 +135,13 @@ impl EnhancerBuilder {
         self
     }
 
+    /// Keeps compiled kernels in this directory, so that the next process starts faster; no effect where the driver offers
+    /// no cache, and on a [`Device::Shared`]. Damaged files are ignored and written anew.
+    pub fn cache_dir(mut self, path: impl Into<PathBuf>) -> Self {
+        self.cache_dir = Some(path.into());
+        self
+    }
+
     /// Loads the generator and opens the device. Blocks; not in a browser.
     ///
     /// # Errors
@@ -154,7 +162,7 @@ impl EnhancerBuilder {
         for next in models {
             model = model.then(next.load()?)?;
         }
-        let engine = Engine::new(model.graph.clone(), self.device, self.precision).await?;
+        let engine = Engine::new(model.graph.clone(), self.device, self.precision, self.cache_dir).await?;
         Ok(Enhancer {
             inner: Arc::new(Inner {
                 engine,
@@ -218,6 +226,7 @@ impl Enhancer {
             tile: TileSize::Auto,
             strength: 1.0,
             memory_limit_bytes: DEFAULT_MEMORY_LIMIT_BYTES,
+            cache_dir: None,
         }
     }
 
@@ -388,6 +397,7 @@ impl Inner {
         generator_time: Duration,
         started: Instant,
     ) -> Report {
+        let scale = output_size[1] / input_size[1].max(1);
         Report {
             device: self.engine.info(),
             precision: self.engine.precision(),
@@ -396,6 +406,8 @@ impl Inner {
             model_sha256: self.model.sha256.clone(),
             input_size,
             output_size,
+            scale,
+            caveat: job::caveat(scale),
             strength,
             tiles: outcome.tiles,
             tile_size: outcome.tile_size,

@@ -2,26 +2,33 @@
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use crate::error::{Error, Result};
-use crate::graph::{Graph, Plan};
+use crate::graph::{Graph, Plan, Step};
 use crate::ops::{Binding, Dispatch, Place};
 use crate::tensor::{HostTensor, Shape};
 
 mod buffer;
+mod cache;
 pub mod device;
 mod pipeline;
 mod submit;
+pub mod timing;
 mod transfer;
+mod weights;
 
 pub use buffer::Guard;
 pub use device::{Context, DeviceInfo, DeviceKind};
 pub use pipeline::{Precision, source};
+pub use submit::Pending;
+pub use timing::Timing;
 pub use transfer::{Core, SHADERS, Surface, Transfer};
 
 use buffer::Arena;
-use submit::Launch;
+use submit::{Launch, Staging};
+use timing::Queries;
+use weights::Weights;
 
 /// Slots are shared by at most this many prepared sizes: interior, edge and corner tiles.
 const PREPARED_SIZES: usize = 16;
@@ -31,14 +38,14 @@ pub struct GpuRunner {
     context: Arc<Context>,
     graph: Arc<Graph>,
     precision: Precision,
-    /// For each node, its packed weights.
-    weights: Vec<Vec<wgpu::Buffer>>,
+    weights: Weights,
     state: Mutex<State>,
 }
 
 /// What a run needs beside weights and kernels; one run at a time uses it.
 struct State {
     arena: Arena,
+    staging: Staging,
     /// By the sizes of the inputs.
     prepared: HashMap<Vec<Shape>, Prepared>,
 }
@@ -46,6 +53,8 @@ struct State {
 /// The launches of one plan with their buffers bound.
 struct Prepared {
     launches: Vec<Launch>,
+    /// For each step of the plan, where its launches end.
+    ends: Vec<usize>,
     /// All launches' `Params`, each at an aligned offset.
     params: wgpu::Buffer,
     /// Where in the image the parameters are for.
@@ -76,31 +85,16 @@ impl GpuRunner {
                 context.info().name
             )));
         }
-        let mut bytes = 0u64;
         let scopes = context.push_scopes();
-        let mut upload = || -> Result<Vec<Vec<wgpu::Buffer>>> {
-            let mut all = Vec::new();
-            for node in graph.nodes() {
-                let mut buffers = Vec::new();
-                for packed in node.pack()? {
-                    let encoded = precision.encode(&packed);
-                    bytes += encoded.len() as u64;
-                    context.check_binding(encoded.len() as u64)?;
-                    buffers.push(buffer::weights(&context, node.op.stem(), &encoded));
-                }
-                all.push(buffers);
-            }
-            Ok(all)
-        };
-        let weights = upload();
-        scopes.pop(bytes).await?;
+        let weights = Weights::upload(&context, &graph, precision);
+        scopes.pop(weights.as_ref().map_or(0, Weights::bytes)).await?;
         let arena = Arena::new(guard);
         Ok(Self {
             context,
             graph,
             precision,
             weights: weights?,
-            state: Mutex::new(State { arena, prepared: HashMap::new() }),
+            state: Mutex::new(State { arena, staging: Staging::default(), prepared: HashMap::new() }),
         })
     }
 
@@ -125,6 +119,15 @@ impl GpuRunner {
     /// [`Error::Shape`] if an input has not the planned size, [`Error::OutOfMemory`], [`Error::DeviceLost`] and
     /// [`Error::Device`] as the device reports them.
     pub async fn run(&self, plan: &Plan, inputs: &[HostTensor]) -> Result<Vec<HostTensor>> {
+        let pending = self.start(plan, inputs).await?;
+        self.finish(pending).await
+    }
+
+    /// Submits a run of `plan` and does not wait for it: the next one can be started before this one is read.
+    ///
+    /// # Errors
+    /// As [`GpuRunner::run`].
+    pub async fn start(&self, plan: &Plan, inputs: &[HostTensor]) -> Result<Pending> {
         for (input, (_, place)) in inputs.iter().zip(&plan.inputs) {
             if input.shape() != place.shape {
                 return Err(Error::shape(format!("an input is {}, planned for {}", input.shape(), place.shape)));
@@ -136,22 +139,84 @@ impl GpuRunner {
         let scopes = self.context.push_scopes();
         let submitted = self.submit(plan, inputs);
         scopes.pop(bytes).await?;
-        let mut results = Vec::with_capacity(plan.outputs.len());
-        for (staging, (_, place)) in submitted?.iter().zip(&plan.outputs) {
-            results.push(submit::read(&self.context, staging, self.precision, place.shape).await?);
+        submitted
+    }
+
+    /// Waits for a run and reads its results.
+    ///
+    /// # Errors
+    /// [`Error::DeviceLost`] and [`Error::Device`] as the device reports them.
+    pub async fn finish(&self, pending: Pending) -> Result<Vec<HostTensor>> {
+        let mut results = Vec::with_capacity(pending.results.len());
+        for (staging, shape) in pending.results {
+            let bytes = buffer::stored_bytes(shape, self.precision);
+            let decode = |bytes: &[u8]| self.precision.unpack(bytes, shape);
+            let result = submit::read_bytes(&self.context, &staging, bytes, &pending.submission, decode).await?;
+            results.push(result?);
+            self.lock()?.staging.give_back(staging);
         }
         Ok(results)
+    }
+
+    fn lock(&self) -> Result<MutexGuard<'_, State>> {
+        self.state.lock().map_err(|_| Error::Device("an earlier run panicked".into()))
+    }
+
+    /// Runs `plan` with every operator between two timestamps: what each took on the device, in the order of execution.
+    ///
+    /// # Errors
+    /// As [`GpuRunner::run`]; [`Error::Options`] if the device has no timestamps.
+    pub async fn profile(&self, plan: &Plan, inputs: &[HostTensor]) -> Result<Vec<Timing>> {
+        self.context.check_lost()?;
+        let queries = Queries::new(&self.context, plan.steps.len())?;
+        let scopes = self.context.push_scopes();
+        let submitted = self.submit_profile(plan, inputs, &queries);
+        scopes.pop(self.activation_bytes(plan)).await?;
+        let (kernels, submission) = submitted?;
+        let nanoseconds = queries.read(&self.context, &submission).await?;
+        let steps = plan.steps.iter().zip(kernels).zip(nanoseconds);
+        Ok(steps
+            .map(|((step, kernel), nanoseconds)| {
+                let op = &self.graph.nodes()[step.node].op;
+                let places = step.io.inputs.iter().chain([&step.io.output]);
+                let bytes = places.map(|place| buffer::stored_bytes(place.shape, self.precision)).sum();
+                let flops = op.flops(&step.io);
+                Timing { node: step.node, operator: op.stem(), kernel, nanoseconds, flops, bytes }
+            })
+            .collect())
+    }
+
+    /// Records and submits one run between timestamps; answers each step's kernel.
+    fn submit_profile(
+        &self,
+        plan: &Plan,
+        inputs: &[HostTensor],
+        queries: &Queries,
+    ) -> Result<(Vec<&'static str>, wgpu::SubmissionIndex)> {
+        let mut state = self.lock()?;
+        let State { arena, prepared, .. } = &mut *state;
+        if arena.fit(&self.context, plan, self.precision) {
+            prepared.clear();
+        }
+        let prepared = self.prepared(prepared, arena, plan)?;
+        for (input, (slot, place)) in inputs.iter().zip(&plan.inputs) {
+            arena.upload(&self.context, *slot, place.shape, input, self.precision);
+        }
+        let starts = std::iter::once(0).chain(prepared.ends.iter().copied());
+        let steps = starts.zip(&prepared.ends).map(|(start, &end)| &prepared.launches[start..end]);
+        let submission = queries.submit(&self.context, steps);
+        let dispatches = self.dispatches(plan)?;
+        let kernels = dispatches.iter().map(|all| all.first().map_or("", |dispatch| dispatch.shader.name)).collect();
+        Ok((kernels, submission))
     }
 
     /// After a run: fails if a kernel wrote to the zones around the activations.
     #[doc(hidden)]
     pub async fn check_guards(&self, plan: &Plan) -> Result<()> {
-        let copies = {
-            let state = self.state.lock().map_err(|_| Error::Device("an earlier run panicked".into()))?;
-            state.arena.copy_guards(&self.context, plan)
-        };
+        let (copies, submission) = self.lock()?.arena.copy_guards(&self.context, plan);
         for copy in copies {
-            let bytes = submit::read_bytes(&self.context, &copy, |bytes| bytes.to_vec()).await?;
+            let decode = |bytes: &[u8]| bytes.to_vec();
+            let bytes = submit::read_bytes(&self.context, &copy, copy.size(), &submission, decode).await?;
             if bytes.iter().any(|&byte| byte != Guard::PATTERN) {
                 return Err(Error::Device("a kernel wrote outside its tensor".into()));
             }
@@ -159,10 +224,10 @@ impl GpuRunner {
         Ok(())
     }
 
-    /// Records and submits one run; answers the buffers that will hold the results.
-    fn submit(&self, plan: &Plan, inputs: &[HostTensor]) -> Result<Vec<wgpu::Buffer>> {
-        let mut state = self.state.lock().map_err(|_| Error::Device("an earlier run panicked".into()))?;
-        let State { arena, prepared } = &mut *state;
+    /// Records and submits one run.
+    fn submit(&self, plan: &Plan, inputs: &[HostTensor]) -> Result<Pending> {
+        let mut state = self.lock()?;
+        let State { arena, staging, prepared } = &mut *state;
         if arena.fit(&self.context, plan, self.precision) {
             prepared.clear();
         }
@@ -171,7 +236,7 @@ impl GpuRunner {
         for (input, (slot, place)) in inputs.iter().zip(&plan.inputs) {
             arena.upload(&self.context, *slot, place.shape, input, self.precision);
         }
-        Ok(submit::submit(&self.context, &prepared.launches, arena, plan, self.precision))
+        Ok(submit::submit(&self.context, &prepared.launches, arena, staging, plan, self.precision))
     }
 
     /// Runs `plan`, one tile, on an image that is on the device, and writes its core to another; waits for nothing.
@@ -190,8 +255,8 @@ impl GpuRunner {
     }
 
     fn submit_transfer(&self, plan: &Plan, transfer: &Transfer<'_>, core: Core) -> Result<()> {
-        let mut state = self.state.lock().map_err(|_| Error::Device("an earlier run panicked".into()))?;
-        let State { arena, prepared } = &mut *state;
+        let mut state = self.lock()?;
+        let State { arena, prepared, .. } = &mut *state;
         if arena.fit(&self.context, plan, self.precision) {
             prepared.clear();
         }
@@ -224,46 +289,61 @@ impl GpuRunner {
             Entry::Occupied(occupied) => occupied.into_mut(),
         };
         if prepared.places != places {
-            let (bytes, _) = buffer::params_bytes(&self.context, &self.dispatches(plan)?);
+            let (bytes, _) = buffer::params_bytes(&self.context, self.dispatches(plan)?.iter().flatten());
             self.context.queue().write_buffer(&prepared.params, 0, &bytes);
             prepared.places = places;
         }
         Ok(prepared)
     }
 
-    fn dispatches(&self, plan: &Plan) -> Result<Vec<Dispatch>> {
-        plan.steps.iter().map(|step| self.graph.nodes()[step.node].op.dispatch(&step.io)).collect()
+    /// The launches of every step.
+    fn dispatches(&self, plan: &Plan) -> Result<Vec<Vec<Dispatch>>> {
+        plan.steps.iter().map(|step| self.graph.nodes()[step.node].op.dispatches(&step.io)).collect()
     }
 
     fn prepare(&self, plan: &Plan, places: Vec<Place>, arena: &Arena) -> Result<Prepared> {
         let dispatches = self.dispatches(plan)?;
-        let (params, offsets) = buffer::params(&self.context, &dispatches);
-        let mut launches = Vec::with_capacity(dispatches.len());
-        for ((step, dispatch), offset) in plan.steps.iter().zip(&dispatches).zip(offsets) {
-            let pipeline = self.context.pipeline(dispatch.shader, &dispatch.constants, self.precision)?;
-            let mut entries = vec![wgpu::BindGroupEntry {
-                binding: 0,
-                resource: wgpu::BindingResource::Buffer(wgpu::BufferBinding {
-                    buffer: &params,
-                    offset,
-                    size: wgpu::BufferSize::new(dispatch.params.len().next_multiple_of(16) as u64),
-                }),
-            }];
-            for (index, binding) in dispatch.bindings.iter().enumerate() {
-                let resource = match *binding {
-                    Binding::Input(i) => arena.binding(step.inputs[i], step.io.inputs[i].shape, self.precision),
-                    Binding::Output => arena.binding(step.output, step.io.output.shape, self.precision),
-                    Binding::Weight(i) => self.weights[step.node][i].as_entire_binding(),
-                };
-                entries.push(wgpu::BindGroupEntry { binding: index as u32 + 1, resource });
+        self.context.compile_all(dispatches.iter().flatten(), self.precision)?;
+        let (params, offsets) = buffer::params(&self.context, dispatches.iter().flatten());
+        let mut offsets = offsets.into_iter();
+        let mut launches = Vec::new();
+        let mut ends = Vec::with_capacity(dispatches.len());
+        for (step, dispatches) in plan.steps.iter().zip(&dispatches) {
+            for (dispatch, offset) in dispatches.iter().zip(&mut offsets) {
+                launches.push(self.launch(step, dispatch, &params, offset, arena)?);
             }
-            let group = self.context.device().create_bind_group(&wgpu::BindGroupDescriptor {
-                label: Some(dispatch.shader.name),
-                layout: pipeline.layout(),
-                entries: &entries,
-            });
-            launches.push(Launch { pipeline, group, workgroups: dispatch.workgroups });
+            ends.push(launches.len());
         }
-        Ok(Prepared { launches, params, places })
+        Ok(Prepared { launches, ends, params, places })
+    }
+
+    fn launch(
+        &self,
+        step: &Step,
+        dispatch: &Dispatch,
+        params: &wgpu::Buffer,
+        offset: u64,
+        arena: &Arena,
+    ) -> Result<Launch> {
+        let pipeline = self.context.pipeline(dispatch, self.precision)?;
+        let mut entries = vec![wgpu::BindGroupEntry {
+            binding: 0,
+            resource: wgpu::BindingResource::Buffer(wgpu::BufferBinding {
+                buffer: params,
+                offset,
+                size: wgpu::BufferSize::new(dispatch.params.len().next_multiple_of(16) as u64),
+            }),
+        }];
+        for (index, binding) in dispatch.bindings.iter().enumerate() {
+            let resource = match *binding {
+                Binding::Input(i) => arena.binding(step.inputs[i], step.io.inputs[i].shape, self.precision),
+                Binding::Output => arena.binding(step.output, step.io.output.shape, self.precision),
+                Binding::Weight(i) => self.weights.whole(step.node, i)?,
+                Binding::Block { weight, start, bytes } => self.weights.block(step.node, weight, start, bytes)?,
+            };
+            entries.push(wgpu::BindGroupEntry { binding: index as u32 + 1, resource });
+        }
+        let group = self.context.create_bind_group(dispatch.shader.name, pipeline.layout(), &entries);
+        Ok(Launch { pipeline, group, workgroups: dispatch.workgroups })
     }
 }

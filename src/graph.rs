@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use crate::error::{Error, Result};
-use crate::ops::{Axis, Op, Param, Scale};
+use crate::ops::{Axis, Op, Packed, Param, Scale};
 
 mod build;
 mod fuse;
@@ -39,8 +39,19 @@ impl Node {
     /// # Errors
     /// [`Error::Weights`] naming the tensor that does not fit the operator.
     pub fn pack(&self) -> Result<Vec<Vec<f32>>> {
-        let params: Vec<Param> = self.params.iter().map(|param| (**param).clone()).collect();
-        self.op.pack(&params)
+        self.op.pack(&self.owned_params())
+    }
+
+    /// The weights as a device keeps them.
+    ///
+    /// # Errors
+    /// As [`Node::pack`].
+    pub fn pack_device(&self) -> Result<Vec<Packed>> {
+        self.op.pack_device(&self.owned_params())
+    }
+
+    fn owned_params(&self) -> Vec<Param> {
+        self.params.iter().map(|param| (**param).clone()).collect()
     }
 }
 

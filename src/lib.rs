@@ -1,6 +1,9 @@
 #![doc = include_str!("../README.md")]
 #![warn(missing_docs)]
 
+#[doc = include_str!("../docs/bring-your-generator.md")]
+pub mod bring_your_generator {}
+
 pub mod cpu;
 pub mod enhancer;
 pub mod error;

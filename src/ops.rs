@@ -11,10 +11,11 @@ use crate::error::{Error, Result};
 pub use crate::tensor::Param;
 use crate::tensor::Shape;
 
+pub mod blocks;
 pub mod dispatch;
 pub mod span;
 
-pub use dispatch::{Binding, Dispatch, Shader};
+pub use dispatch::{Binding, Dispatch, Packed, Shader};
 pub use span::{Axis, Scale, Span};
 
 /// Calls `$callback!` with every operator as `Variant => stem`: the one list of operators.
@@ -129,14 +130,22 @@ pub trait Operator: Send + Sync {
         Ok(Vec::new())
     }
 
+    /// The weights as the device's kernels read them; as [`Operator::pack`] where both backends agree.
+    ///
+    /// # Errors
+    /// As [`Operator::pack`].
+    fn pack_device(&self, params: &[Param]) -> Result<Vec<Packed>> {
+        Ok(self.pack(params)?.into_iter().map(Packed::Stored).collect())
+    }
+
     /// Floating-point operations of one execution; a multiply-add counts two.
     fn flops(&self, io: &Io) -> u64;
 
-    /// The kernel launch that computes `io.output`.
+    /// The kernel launches that compute `io.output`, one after the other.
     ///
     /// # Errors
     /// [`Error::Shape`] if a size does not fit the kernel's 32-bit arithmetic.
-    fn dispatch(&self, io: &Io) -> Result<Dispatch>;
+    fn dispatches(&self, io: &Io) -> Result<Vec<Dispatch>>;
 }
 
 macro_rules! define_operators {

@@ -14,8 +14,20 @@ use crate::error::{Error, Result};
 use crate::tensor::Param;
 
 /// Prefixes that training frameworks put before every name; they are stripped, also one inside another.
-const WRAPPERS: &[&str] =
-    &["module.", "state_dict.", "params_ema.", "params.", "model_state_dict.", "netG.", "_orig_mod."];
+const WRAPPERS: &[&str] = &[
+    "module.",
+    "state_dict.",
+    "params_ema.",
+    "params.",
+    "model_state_dict.",
+    "netG.",
+    "net_g.",
+    "net_g_ema.",
+    "generator.",
+    "_orig_mod.",
+];
+/// Those of weights that were averaged over the steps of training: taken where the last step's are there too.
+const AVERAGED: &[&str] = &["params_ema.", "net_g_ema."];
 
 /// An opened weights file.
 ///
@@ -50,6 +62,7 @@ struct Entry {
     shape: Vec<usize>,
     dtype: Dtype,
     range: Range<usize>,
+    is_averaged: bool,
 }
 
 impl<'a> Weights<'a> {
@@ -96,11 +109,16 @@ impl<'a> Weights<'a> {
         for (name, view) in file.tensors() {
             let start = view.data().as_ptr() as usize - base;
             let range = start..start + view.data().len();
+            let is_averaged = AVERAGED.iter().any(|prefix| name.starts_with(prefix));
             let short = strip(&name).to_owned();
-            let entry = Entry { shape: view.shape().to_vec(), dtype: view.dtype(), range };
-            if tensors.insert(short.clone(), entry).is_some() {
-                return Err(Error::Weights(format!("tensor `{short}` is there twice, under two prefixes")));
+            match tensors.get(&short).map(|other: &Entry| other.is_averaged) {
+                Some(other) if other == is_averaged => {
+                    return Err(Error::Weights(format!("tensor `{short}` is there twice, under two prefixes")));
+                }
+                Some(true) => continue,
+                _ => {}
             }
+            tensors.insert(short, Entry { shape: view.shape().to_vec(), dtype: view.dtype(), range, is_averaged });
         }
         if tensors.is_empty() {
             return Err(Error::Weights("the file holds no tensors".into()));
@@ -121,6 +139,23 @@ impl<'a> Weights<'a> {
     /// The shape of a tensor. Not of an empty one: its other sizes can be anything, and cannot be taken for channels.
     pub fn shape(&self, name: &str) -> Option<&[usize]> {
         self.tensors.get(name).map(|entry| entry.shape.as_slice()).filter(|shape| !shape.contains(&0))
+    }
+
+    /// The shape of a tensor, an empty one's too: for messages.
+    pub(crate) fn stored_shape(&self, name: &str) -> Option<&[usize]> {
+        self.tensors.get(name).map(|entry| entry.shape.as_slice())
+    }
+
+    /// Removes the first part of all names, up to the first dot, if it is the same for all.
+    pub(crate) fn strip_common_prefix(&mut self) -> bool {
+        let Some((first, _)) = self.names().next().and_then(|name| name.split_once('.')) else { return false };
+        let prefix = format!("{first}.");
+        if !self.names().all(|name| name.starts_with(&prefix)) {
+            return false;
+        }
+        let strip = |(name, entry): (String, Entry)| (strip(&name[prefix.len()..]).to_owned(), entry);
+        self.tensors = std::mem::take(&mut self.tensors).into_iter().map(strip).collect();
+        true
     }
 
     /// How many consecutive indices from 0 on have a tensor that `name` makes of the index.
@@ -253,6 +288,17 @@ mod tests {
     fn wrapping_prefixes_are_stripped() {
         let bytes = file(&[("state_dict.module.x.weight", Dtype::F32, vec![1], f32_bytes(&[1.0]))]);
         assert!(Weights::from_bytes(bytes).unwrap().has("x.weight"));
+    }
+
+    #[test]
+    fn averaged_weights_go_before_the_last_steps() {
+        let tensor = |name, value| (name, Dtype::F32, vec![1], f32_bytes(&[value]));
+        for names in [["params.x", "params_ema.x"], ["net_g.x", "net_g_ema.module.x"]] {
+            let mut weights = Weights::from_bytes(file(&[tensor(names[0], 1.0), tensor(names[1], 2.0)])).unwrap();
+            assert_eq!(weights.take("x", &[1]).unwrap().data, [2.0], "{names:?}");
+        }
+        let twice = file(&[tensor("module.x", 1.0), tensor("params.x", 2.0)]);
+        assert!(Weights::from_bytes(twice).unwrap_err().to_string().contains("`x` is there twice"));
     }
 
     #[test]

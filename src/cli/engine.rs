@@ -3,11 +3,12 @@
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::str::FromStr;
+use std::sync::Arc;
 
 use clap::{Args, ValueEnum};
 use serde_json::{Value, json};
 use sonolume::enhancer::DEFAULT_MEMORY_LIMIT_BYTES;
-use sonolume::gpu::DeviceKind;
+use sonolume::gpu::{Context, DeviceKind};
 use sonolume::models::DEFAULT_MODEL;
 use sonolume::{Device, DeviceInfo, Enhancer, ModelSource, Precision, TileSize};
 
@@ -22,6 +23,13 @@ pub struct EngineOptions {
     #[arg(short, long = "model", value_name = "NAME_OR_PATH")]
     pub models: Vec<OsString>,
 
+    #[command(flatten)]
+    pub device: DeviceOptions,
+}
+
+/// Options of every command that uses a device.
+#[derive(Args)]
+pub struct DeviceOptions {
     /// `auto`: the best GPU, without one the CPU; `cpu`; `gpu`: the best GPU or nothing; else a part of a device's name
     /// (see `sonolume devices`).
     #[arg(long, default_value = "auto", value_parser = device)]
@@ -39,6 +47,11 @@ pub struct EngineOptions {
     /// The most memory that activations should take, in MiB.
     #[arg(long, value_name = "MIB", default_value_t = DEFAULT_MEMORY_LIMIT_BYTES >> 20, value_parser = clap::value_parser!(u64).range(1..1 << 40))]
     memory_limit: u64,
+
+    /// Where a GPU's compiled kernels are kept, so that the next run starts faster; the default is a folder among the
+    /// user's caches.
+    #[arg(long, value_name = "FOLDER")]
+    kernel_cache: Option<PathBuf>,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -73,16 +86,48 @@ fn device(text: &str) -> Result<Device, &'static str> {
 impl EngineOptions {
     /// Loads the generator and opens the device; says so if there is only the CPU.
     pub fn open(&self, console: &Console) -> Result<Enhancer> {
-        let precision = match self.precision {
-            PrecisionName::F32 => Precision::F32,
-            PrecisionName::F16 => Precision::F16,
-        };
+        self.device.open(&self.models, console)
+    }
+
+    /// Why the CPU does the work, if nobody asked for it.
+    pub fn fallback(&self, device: &DeviceInfo) -> Option<&'static str> {
+        self.device.fallback(device)
+    }
+}
+
+impl DeviceOptions {
+    /// Loads generators, which run one after the other, and opens the device; says so if there is only the CPU.
+    pub fn open(&self, models: &[OsString], console: &Console) -> Result<Enhancer> {
+        self.open_on(self.device.clone(), models, console)
+    }
+
+    /// The device itself; the CPU is none.
+    pub fn context(&self) -> Result<Option<Arc<Context>>> {
+        let cache = self.kernel_cache.clone().or_else(kernel_cache);
+        let automatic = || pollster::block_on(Context::automatic_with_cache(cache.as_deref()));
+        Ok(match &self.device {
+            Device::Cpu => None,
+            Device::Auto => automatic()?,
+            Device::Gpu => Some(automatic()?.ok_or_else(|| {
+                Failure::new(Kind::NoDevice, "this machine has no GPU that wgpu can use: try --device auto")
+            })?),
+            Device::Named(name) => Some(pollster::block_on(Context::named_with_cache(name, cache.as_deref()))?),
+            Device::Shared(context) => Some(context.clone()),
+        })
+    }
+
+    /// As `open`, on a device that is open already.
+    pub fn open_on(&self, device: Device, models: &[OsString], console: &Console) -> Result<Enhancer> {
+        let precision = self.precision();
         let mut builder = Enhancer::builder()
-            .device(self.device.clone())
+            .device(device)
             .precision(precision)
             .tile(self.tile.0)
             .memory_limit_bytes(self.memory_limit << 20);
-        for model in &self.models {
+        if let Some(folder) = self.kernel_cache.clone().or_else(kernel_cache) {
+            builder = builder.cache_dir(folder);
+        }
+        for model in models {
             builder = builder.model(source(model)?);
         }
         let enhancer = builder.build()?;
@@ -97,11 +142,32 @@ impl EngineOptions {
         Ok(enhancer)
     }
 
+    /// What a GPU is asked to store.
+    pub fn precision(&self) -> Precision {
+        match self.precision {
+            PrecisionName::F32 => Precision::F32,
+            PrecisionName::F16 => Precision::F16,
+        }
+    }
+
     /// Why the CPU does the work, if nobody asked for it.
     pub fn fallback(&self, device: &DeviceInfo) -> Option<&'static str> {
         let fell_back = matches!(self.device, Device::Auto) && device.kind == DeviceKind::Cpu;
         fell_back.then_some("there is no GPU that wgpu can use: the CPU does the work")
     }
+}
+
+/// The folder among the user's caches, where the system says which that is.
+fn kernel_cache() -> Option<PathBuf> {
+    let folder = |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    let caches = if cfg!(windows) {
+        folder("LOCALAPPDATA")
+    } else if cfg!(target_os = "macos") {
+        folder("HOME").map(|home| home.join("Library/Caches"))
+    } else {
+        folder("XDG_CACHE_HOME").or_else(|| folder("HOME").map(|home| home.join(".cache")))
+    };
+    caches.map(|caches| caches.join("sonolume"))
 }
 
 /// Where a generator comes from: a built-in one's name or a file that exists.

@@ -15,6 +15,7 @@ pub(super) fn run(op: &Activation, io: &Io, weights: &[Vec<f32>], inputs: &[&[f3
 }
 
 /// Applies `function` in place to whole pixels; `slopes` are PReLU's, one for each stored channel.
+#[inline(always)]
 pub(super) fn apply(function: Function, values: &mut [f32], slopes: &[f32]) {
     match function {
         Function::Identity => {}
@@ -39,6 +40,7 @@ pub(super) fn apply(function: Function, values: &mut [f32], slopes: &[f32]) {
     }
 }
 
+#[inline(always)]
 fn map(values: &mut [f32], function: impl Fn(f32) -> f32) {
     for value in values {
         *value = function(*value);

@@ -5,16 +5,31 @@ use rayon::prelude::*;
 use super::row_elements;
 use crate::ops::Io;
 use crate::ops::concat::Concat;
+use crate::tensor::LANES;
 
 pub(super) fn run(_: &Concat, io: &Io, _: &[Vec<f32>], inputs: &[&[f32]], output: &mut [f32]) {
     let (first, second, to) = (io.inputs[0].shape, io.inputs[1].shape, io.output.shape);
     let rows = inputs[0].par_chunks(row_elements(first)).zip(inputs[1].par_chunks(row_elements(second)));
     output.par_chunks_mut(row_elements(to)).zip(rows).for_each(|(output, (left, right))| {
-        let pixels = left.chunks_exact(first.padded_channels()).zip(right.chunks_exact(second.padded_channels()));
-        for (pixel, (left, right)) in output.chunks_exact_mut(to.padded_channels()).zip(pixels) {
-            pixel[..first.channels].copy_from_slice(&left[..first.channels]);
-            pixel[first.channels..to.channels].copy_from_slice(&right[..second.channels]);
-            pixel[to.channels..].fill(0.0);
+        let lanes = to.padded_channels();
+        if to.channels < lanes {
+            for pixel in output.chunks_exact_mut(lanes) {
+                pixel[lanes - LANES..].copy_from_slice(&[0.0; LANES]);
+            }
         }
+        place(output, lanes, 0, left, first.padded_channels(), first.channels);
+        place(output, lanes, first.channels, right, second.padded_channels(), second.channels);
     });
+}
+
+/// Copies the channels of every pixel of a row to channel `at` of another row's.
+fn place(output: &mut [f32], lanes_out: usize, at: usize, input: &[f32], lanes_in: usize, channels: usize) {
+    let pixels = output.chunks_exact_mut(lanes_out).zip(input.chunks_exact(lanes_in));
+    // Copies of a known size take an instruction, others a call.
+    match channels {
+        1 => pixels.for_each(|(output, input)| output[at] = input[0]),
+        8 => pixels.for_each(|(output, input)| output[at..at + 8].copy_from_slice(&input[..8])),
+        16 => pixels.for_each(|(output, input)| output[at..at + 16].copy_from_slice(&input[..16])),
+        _ => pixels.for_each(|(output, input)| output[at..at + channels].copy_from_slice(&input[..channels])),
+    }
 }

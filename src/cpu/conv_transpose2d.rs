@@ -3,10 +3,14 @@
 
 use rayon::prelude::*;
 
-use super::matrix::{self, BLOCK, Epilogue};
+use super::epilogue::Epilogue;
+use super::matrix::{Product, Tiling};
 use super::row_elements;
 use crate::ops::Io;
 use crate::ops::conv_transpose2d::ConvTranspose2d;
+
+/// Pixels of one matrix product.
+const BLOCK: usize = 64;
 
 /// A tap that the pixels of a phase meet: pixel number `n` of the phase reads source pixel `n + shift`.
 struct Tap {
@@ -28,7 +32,9 @@ pub(super) fn run(op: &ConvTranspose2d, io: &Io, weights: &[Vec<f32>], inputs: &
     let (from, to) = (io.inputs[0].shape, io.output.shape);
     let (lanes_in, lanes_out) = (from.padded_channels(), to.padded_channels());
     let src = inputs[0];
-    let epilogue = Epilogue { activation: op.activation, values: &weights[1], residual: None };
+    let epilogue = Epilogue { activation: op.activation, values: &weights[1], residual: None, gate: None };
+    let tiling = Tiling::new(lanes_out);
+    let (stride, start) = (tiling.stride(), tiling.pad(epilogue.bias()));
     let [stride_y, stride_x] = op.stride;
     let (row_phases, column_phases) = (phases(op, 0), phases(op, 1));
 
@@ -36,22 +42,24 @@ pub(super) fn run(op: &ConvTranspose2d, io: &Io, weights: &[Vec<f32>], inputs: &
     let tap_elements = lanes_in * lanes_out;
     let part = |rows: &[Tap], columns: &[Tap]| -> Vec<f32> {
         let taps = rows.iter().flat_map(|row| columns.iter().map(|column| row.index * op.kernel[1] + column.index));
-        taps.flat_map(|tap| &weights[0][tap * tap_elements..][..tap_elements]).copied().collect()
+        let weight: Vec<f32> =
+            taps.flat_map(|tap| &weights[0][tap * tap_elements..][..tap_elements]).copied().collect();
+        tiling.pack(&weight, lanes_out)
     };
     let parts: Vec<Vec<Vec<f32>>> =
         row_phases.iter().map(|rows| column_phases.iter().map(|columns| part(rows, columns)).collect()).collect();
-    let deepest = parts.iter().flatten().map(Vec::len).max().unwrap_or(0) / lanes_out;
+    let deepest = parts.iter().flatten().map(Vec::len).max().unwrap_or(0) / stride;
 
     // So many rows of a phase that narrow images fill the blocks too.
     let rows_together = BLOCK.div_ceil(to.width.div_ceil(stride_x));
     output.par_chunks_mut(rows_together * stride_y * row_elements(to)).enumerate().for_each_init(
-        || (vec![0.0f32; BLOCK * deepest], vec![0.0f32; BLOCK * lanes_out]),
+        || (vec![0.0f32; BLOCK * deepest], vec![0.0f32; BLOCK * stride]),
         |(patches, product), (chunk, output)| {
             let height = output.len() / row_elements(to);
             for (phase_y, rows) in row_phases.iter().enumerate().take(height) {
                 for (phase_x, columns) in column_phases.iter().enumerate().take(to.width) {
                     let weight = &parts[phase_y][phase_x];
-                    let depth = weight.len() / lanes_out;
+                    let depth = weight.len() / stride;
                     let patches = &mut patches[..BLOCK * depth];
                     let width = (to.width - phase_x).div_ceil(stride_x);
                     let pixels = (height - phase_y).div_ceil(stride_y) * width;
@@ -73,21 +81,19 @@ pub(super) fn run(op: &ConvTranspose2d, io: &Io, weights: &[Vec<f32>], inputs: &
                                 }
                             }
                         }
-                        for pixel in product.chunks_exact_mut(lanes_out) {
-                            pixel.copy_from_slice(epilogue.bias());
-                        }
-                        // Stale patches behind the last pixel are finite and their products are thrown away.
-                        if depth > 0 {
-                            matrix::multiply(patches, weight, product, depth, lanes_out);
-                        }
-                        for (value, pixel) in product.chunks_exact(lanes_out).zip(block) {
+                        let product = &mut product[..block.len() * stride];
+                        let segments: &[&[f32]] = if depth > 0 { &[&*patches] } else { &[] };
+                        let (length, step) = (depth, depth);
+                        Product { tiling, segments, length, step, weight, start: &start, output: product }.run();
+                        for (value, pixel) in product.chunks_exact(stride).zip(block) {
                             let (y, x) = (pixel / width * stride_y + phase_y, pixel % width * stride_x + phase_x);
-                            output[(y * to.width + x) * lanes_out..][..lanes_out].copy_from_slice(value);
+                            output[(y * to.width + x) * lanes_out..][..lanes_out]
+                                .copy_from_slice(&value[..lanes_out]);
                         }
                     }
                 }
             }
-            epilogue.finish(output, 0);
+            epilogue.finish(tiling.arch(), output, 0);
         },
     );
 }

@@ -1,14 +1,24 @@
-//! Reference of [`crate::ops::linear`]: the image times the weight matrix.
+//! Reference of [`crate::ops::linear`]: a convolution with a kernel of one pixel.
 
-use super::matrix::{self, Epilogue};
+use super::conv2d::{self, Fused};
 use crate::ops::Io;
+use crate::ops::conv2d::Conv2d;
 use crate::ops::linear::Linear;
 
+/// The same map as a convolution.
+pub(super) fn as_conv(op: &Linear) -> Conv2d {
+    Conv2d {
+        bias: op.bias,
+        activation: op.activation,
+        residual: op.residual,
+        ..Conv2d::new(op.in_channels, op.out_channels, [1, 1])
+    }
+}
+
+pub(super) fn prepare(op: &Linear, weights: Vec<Vec<f32>>) -> Vec<Vec<f32>> {
+    conv2d::prepare(&as_conv(op), weights)
+}
+
 pub(super) fn run(op: &Linear, io: &Io, weights: &[Vec<f32>], inputs: &[&[f32]], output: &mut [f32]) {
-    let src = inputs[0];
-    let lanes = io.inputs[0].shape.padded_channels();
-    let residual = op.residual.map(|when| (when, inputs[1]));
-    let epilogue = Epilogue { activation: op.activation, values: &weights[1], residual };
-    let patch = |pixel: usize, row: &mut [f32]| row.copy_from_slice(&src[pixel * lanes..][..lanes]);
-    matrix::product(lanes, Some(src), patch, &weights[0], &epilogue, output);
+    conv2d::run_fused(&as_conv(op), io, weights, inputs, Fused::default(), output);
 }

@@ -1,111 +1,238 @@
-//! Matrix products in blocks of fixed size, and what is fused into their store: shared by the operators with weights.
+//! Matrix products in registers: the inner loops of every operator with dense weights.
+//!
+//! A block of pixels meets a panel of weights: their products are summed up in vector registers, one vector for each
+//! pixel and each group of output channels. An output is a chain of multiply-adds in the order of the depth, whatever
+//! the width of the vectors and wherever a block starts, so that a pixel gets the same bits in every tile.
 
-use rayon::prelude::*;
+use pulp::{Arch, Simd, WithSimd};
 
-use super::activation;
-use crate::ops::activation::Function;
-use crate::ops::conv2d::Residual;
-
-/// Pixels of one matrix product. Always this many, junk at the end of an image included: a product of another size may
-/// round differently, and a pixel must get the same bits in every tile.
-pub(super) const BLOCK: usize = 64;
-
-/// Bias, activation and residual.
-pub(super) struct Epilogue<'a> {
-    pub(super) activation: Function,
-    /// Bias, then PReLU's slopes, each one for each stored channel.
-    pub(super) values: &'a [f32],
-    pub(super) residual: Option<(Residual, &'a [f32])>,
+/// How the columns of a weight matrix are laid out for the vector instructions that will read them.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Tiling {
+    arch: Arch,
+    lanes: usize,
+    /// Vectors of a panel.
+    vectors: usize,
+    panels: usize,
 }
 
-impl Epilogue<'_> {
-    pub(super) fn bias(&self) -> &[f32] {
-        &self.values[..self.values.len() / 2]
+/// Vectors of a panel, at most, with 32 registers and with fewer.
+const MOST_VECTORS: [usize; 2] = [5, 3];
+/// What reading a pixel costs beside one of its multiply-adds, in a panel's inner loop.
+const READ_COST: f32 = 0.35;
+
+impl Tiling {
+    /// For a matrix of `width` columns. Depends on nothing else but the machine.
+    pub(super) fn new(width: usize) -> Self {
+        let arch = arch(width);
+        let (lanes, registers) = arch.dispatch(Query);
+        let most = MOST_VECTORS[usize::from(registers < 32)];
+        let vectors = width.div_ceil(lanes);
+        let cost = |size: usize| vectors.div_ceil(size) as f32 * (size as f32 + READ_COST);
+        let best = (1..=most).min_by(|a, b| cost(*a).total_cmp(&cost(*b))).unwrap_or(1);
+        Self { arch, lanes, vectors: best, panels: vectors.div_ceil(best) }
     }
 
-    /// Bias is already in `values`; adds the residual and applies the activation. `at` is the first element's index.
-    pub(super) fn finish(&self, values: &mut [f32], at: usize) {
-        let slopes = &self.values[self.values.len() / 2..];
-        let add = |values: &mut [f32], residual: &[f32]| {
-            for (value, residual) in values.iter_mut().zip(&residual[at..]) {
-                *value += residual;
+    /// The instructions to use.
+    pub(super) fn arch(&self) -> Arch {
+        self.arch
+    }
+
+    /// Columns, filled up to whole panels: the elements of a pixel's product.
+    pub(super) fn stride(&self) -> usize {
+        self.panels * self.panel_width()
+    }
+
+    fn panel_width(&self) -> usize {
+        self.vectors * self.lanes
+    }
+
+    /// Lays the matrix `[depth, width]` out panel by panel, each `[depth, panel_width]`.
+    pub(super) fn pack(&self, weight: &[f32], width: usize) -> Vec<f32> {
+        let (depth, panel_width) = (weight.len() / width.max(1), self.panel_width());
+        let mut packed = vec![0.0; depth * self.stride()];
+        for (panel, packed) in packed.chunks_exact_mut((depth * panel_width).max(1)).enumerate() {
+            let columns = panel * panel_width..width.min((panel + 1) * panel_width);
+            for (packed, row) in packed.chunks_exact_mut(panel_width).zip(weight.chunks_exact(width)) {
+                packed[..columns.len()].copy_from_slice(&row[columns.clone()]);
             }
-        };
-        if let Some((Residual::BeforeActivation, residual)) = self.residual {
-            add(values, residual);
         }
-        activation::apply(self.activation, values, slopes);
-        if let Some((Residual::AfterActivation, residual)) = self.residual {
-            add(values, residual);
-        }
+        packed
+    }
+
+    /// A vector of one value for each column, filled up with zeros.
+    pub(super) fn pad(&self, values: &[f32]) -> Vec<f32> {
+        let mut padded = vec![0.0; self.stride()];
+        padded[..values.len()].copy_from_slice(values);
+        padded
     }
 }
 
-/// `output[pixel] = f(bias + patch(pixel) * weight)` for all pixels of `output`, with patches of `depth` elements.
+/// The instructions for `width` columns. Where half a wide vector would stay empty, narrower ones do more work.
+fn arch(width: usize) -> Arch {
+    let arch = Arch::new();
+    #[cfg(any(target_arch = "x86", target_arch = "x86_64"))]
+    if let Arch::V4(_) = arch
+        && (1..=8).contains(&(width % 16))
+        && let Some(narrow) = pulp::x86::V3::try_new()
+    {
+        return Arch::V3(narrow);
+    }
+    let _ = width;
+    arch
+}
+
+/// Lanes and registers of the vectors.
+struct Query;
+
+impl WithSimd for Query {
+    type Output = (usize, usize);
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, _: S) -> Self::Output {
+        (S::F32_LANES, S::REGISTER_COUNT)
+    }
+}
+
+/// The vector at element `at`.
+#[inline(always)]
+pub(super) fn load<S: Simd>(values: &[f32], at: usize) -> S::f32s {
+    S::as_simd_f32s(&values[at..at + S::F32_LANES]).0[0]
+}
+
+/// Writes a vector to element `at`.
+#[inline(always)]
+pub(super) fn store<S: Simd>(values: &mut [f32], at: usize, vector: S::f32s) {
+    S::as_mut_simd_f32s(&mut values[at..at + S::F32_LANES]).0[0] = vector;
+}
+
+/// As [`load`].
 ///
-/// `patch(pixel, row)` writes a pixel's patch; `image` is all patches in a row where they lie in memory already.
-pub(super) fn product(
-    depth: usize,
-    image: Option<&[f32]>,
-    patch: impl Fn(usize, &mut [f32]) + Sync,
-    weight: &[f32],
-    epilogue: &Epilogue<'_>,
-    output: &mut [f32],
-) {
-    let lanes = epilogue.bias().len();
-    output.par_chunks_mut(BLOCK * lanes).enumerate().for_each_init(
-        || (vec![0.0f32; BLOCK * depth], vec![0.0f32; BLOCK * lanes]),
-        |(patches, tail), (block, output)| {
-            let first = block * BLOCK;
-            let count = output.len() / lanes;
-            let matrix: &[f32] = match image {
-                Some(image) if count == BLOCK => &image[first * depth..][..BLOCK * depth],
-                _ => {
-                    for (row, pixel) in patches.chunks_exact_mut(depth).zip(first..first + count) {
-                        patch(pixel, row);
-                    }
-                    // Stale patches behind the last pixel are finite and their products are thrown away.
-                    patches
-                }
-            };
-            let product: &mut [f32] = if count == BLOCK { &mut *output } else { tail };
-            for pixel in product.chunks_exact_mut(lanes) {
-                pixel.copy_from_slice(epilogue.bias());
-            }
-            multiply(matrix, weight, product, depth, lanes);
-            if count < BLOCK {
-                output.copy_from_slice(&tail[..count * lanes]);
-            }
-            epilogue.finish(output, first * lanes);
-        },
-    );
+/// # Safety
+/// `at` and as many elements as a vector has must be within `values`.
+#[inline(always)]
+pub(super) unsafe fn load_unchecked<S: Simd>(values: &[f32], at: usize) -> S::f32s {
+    debug_assert!(at + S::F32_LANES <= values.len());
+    // SAFETY: the caller's promise.
+    let part = unsafe { values.get_unchecked(at..at + S::F32_LANES) };
+    S::as_simd_f32s(part).0[0]
 }
 
-/// `product += matrix * weight`: `[BLOCK, depth]` times `[depth, width]`.
-pub(super) fn multiply(matrix: &[f32], weight: &[f32], product: &mut [f32], depth: usize, width: usize) {
-    assert!(matrix.len() == BLOCK * depth && weight.len() == depth * width && product.len() == BLOCK * width);
-    // SAFETY: the three pointers cover exactly the strided ranges, as asserted, and `product` aliases neither operand.
-    unsafe {
-        gemm::gemm(
-            BLOCK,
-            width,
-            depth,
-            product.as_mut_ptr(),
-            1,
-            width as isize,
-            true,
-            matrix.as_ptr(),
-            1,
-            depth as isize,
-            weight.as_ptr(),
-            1,
-            width as isize,
-            1.0,
-            1.0,
-            false,
-            false,
-            false,
-            gemm::Parallelism::None,
-        );
+/// As [`store`].
+///
+/// # Safety
+/// As [`load_unchecked`].
+#[inline(always)]
+pub(super) unsafe fn store_unchecked<S: Simd>(values: &mut [f32], at: usize, vector: S::f32s) {
+    debug_assert!(at + S::F32_LANES <= values.len());
+    // SAFETY: the caller's promise.
+    let part = unsafe { values.get_unchecked_mut(at..at + S::F32_LANES) };
+    S::as_mut_simd_f32s(part).0[0] = vector;
+}
+
+/// `output[pixel] = start + sum of segment(pixel) * weight` for a line of pixels.
+pub(super) struct Product<'a> {
+    pub(super) tiling: Tiling,
+    /// Where each segment of the first pixel's patch begins. A patch is its segments one after the other.
+    pub(super) segments: &'a [&'a [f32]],
+    /// Elements of a segment.
+    pub(super) length: usize,
+    /// Elements from a pixel's segment to that of the next pixel.
+    pub(super) step: usize,
+    /// Packed weights, `segments * length` deep.
+    pub(super) weight: &'a [f32],
+    /// [`Tiling::stride`] values.
+    pub(super) start: &'a [f32],
+    /// [`Tiling::stride`] values for each pixel.
+    pub(super) output: &'a mut [f32],
+}
+
+impl Product<'_> {
+    /// Computes it.
+    pub(super) fn run(self) {
+        self.tiling.arch.dispatch(self);
+    }
+}
+
+impl WithSimd for Product<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        let wide = S::REGISTER_COUNT >= 32;
+        match (self.tiling.vectors, wide) {
+            (1, _) => self.blocks::<S, 8, 1>(simd),
+            (2, true) => self.blocks::<S, 8, 2>(simd),
+            (3, true) => self.blocks::<S, 8, 3>(simd),
+            (4, _) => self.blocks::<S, 6, 4>(simd),
+            (5, _) => self.blocks::<S, 5, 5>(simd),
+            (2, false) => self.blocks::<S, 6, 2>(simd),
+            _ => self.blocks::<S, 4, 3>(simd),
+        }
+    }
+}
+
+impl Product<'_> {
+    /// Panel by panel, `P` pixels at a time; the last ones overlap those before.
+    #[inline(always)]
+    fn blocks<S: Simd, const P: usize, const N: usize>(self, simd: S) {
+        let stride = self.tiling.stride();
+        let pixels = self.output.len() / stride;
+        let width = N * S::F32_LANES;
+        let depth = self.segments.len() * self.length;
+        for panel in 0..self.tiling.panels {
+            let weight = &self.weight[panel * depth * width..][..depth * width];
+            let start = &self.start[panel * width..][..width];
+            if pixels >= P {
+                for first in (0..pixels - P).step_by(P).chain([pixels - P]) {
+                    let output = &mut self.output[first * stride..][..P * stride];
+                    block::<S, P, N>(simd, self.segments, self.length, self.step, first, weight, start, output, panel);
+                }
+            } else {
+                for first in 0..pixels {
+                    let output = &mut self.output[first * stride..][..stride];
+                    block::<S, 1, N>(simd, self.segments, self.length, self.step, first, weight, start, output, panel);
+                }
+            }
+        }
+    }
+}
+
+#[inline(always)]
+#[expect(clippy::too_many_arguments, reason = "the innermost loops, which take slices already cut")]
+fn block<S: Simd, const P: usize, const N: usize>(
+    simd: S,
+    segments: &[&[f32]],
+    length: usize,
+    step: usize,
+    first: usize,
+    weight: &[f32],
+    start: &[f32],
+    output: &mut [f32],
+    panel: usize,
+) {
+    let (start, _) = S::as_simd_f32s(start);
+    let mut sums: [[S::f32s; N]; P] = [std::array::from_fn(|n| start[n]); P];
+    let (mut weight, _) = S::as_simd_f32s(weight);
+    for segment in segments {
+        let pixels: [&[f32]; P] = std::array::from_fn(|p| &segment[(first + p) * step..][..length]);
+        let (part, rest) = weight.split_at(length * N);
+        weight = rest;
+        for (k, columns) in part.chunks_exact(N).enumerate() {
+            let columns: [S::f32s; N] = std::array::from_fn(|n| columns[n]);
+            for p in 0..P {
+                let value = simd.splat_f32s(pixels[p][k]);
+                for n in 0..N {
+                    sums[p][n] = simd.mul_add_e_f32s(value, columns[n], sums[p][n]);
+                }
+            }
+        }
+    }
+    let stride = output.len() / P;
+    for (output, sums) in output.chunks_exact_mut(stride).zip(sums) {
+        let output = &mut output[panel * N * S::F32_LANES..][..N * S::F32_LANES];
+        for (n, sum) in sums.into_iter().enumerate() {
+            store::<S>(output, n * S::F32_LANES, sum);
+        }
     }
 }

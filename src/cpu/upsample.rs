@@ -1,8 +1,9 @@
-//! Reference of [`crate::ops::upsample`].
+//! Reference of [`crate::ops::upsample`]: two rows become one between them, which is then stretched.
 
+use pulp::{Arch, Simd, WithSimd};
 use rayon::prelude::*;
 
-use super::row_elements;
+use super::{row_elements, scratch};
 use crate::ops::upsample::{Interpolation, Upsample};
 use crate::ops::{Axis, Io};
 
@@ -39,21 +40,56 @@ pub(super) fn run(op: &Upsample, io: &Io, _: &[Vec<f32>], inputs: &[&[f32]], out
     let lanes = to.padded_channels();
     let (rows, columns) = (taps(op, io, Axis::Vertical), taps(op, io, Axis::Horizontal));
     let row_in = row_elements(from);
+    let arch = Arch::new();
     output.par_chunks_mut(row_elements(to)).zip(&rows).for_each(|(output, row)| {
         let (top, bottom) = (&inputs[0][row.low * row_in..][..row_in], &inputs[0][row.high * row_in..][..row_in]);
-        for (pixel, column) in output.chunks_exact_mut(lanes).zip(&columns) {
-            let (left, right) = (column.low * lanes, column.high * lanes);
-            if op.mode == Interpolation::Nearest {
-                pixel.copy_from_slice(&top[left..][..lanes]);
-                continue;
+        if op.mode == Interpolation::Nearest {
+            for (pixel, column) in output.chunks_exact_mut(lanes).zip(&columns) {
+                pixel.copy_from_slice(&top[column.low * lanes..][..lanes]);
             }
-            let upper = top[left..][..lanes].iter().zip(&top[right..][..lanes]);
-            let lower = bottom[left..][..lanes].iter().zip(&bottom[right..][..lanes]);
-            for ((value, (a, b)), (c, d)) in pixel.iter_mut().zip(upper).zip(lower) {
-                let upper = (1.0 - column.weight) * a + column.weight * b;
-                let lower = (1.0 - column.weight) * c + column.weight * d;
-                *value = (1.0 - row.weight) * upper + row.weight * lower;
+            return;
+        }
+        scratch::with([row_in], |[blended]| {
+            arch.dispatch(
+                #[inline(always)]
+                || {
+                    for ((value, a), b) in blended.iter_mut().zip(top).zip(bottom) {
+                        *value = (1.0 - row.weight) * a + row.weight * b;
+                    }
+                },
+            );
+            arch.dispatch(Stretch { input: blended, lanes, columns: &columns, output });
+        });
+    });
+}
+
+/// Interpolates along a row.
+struct Stretch<'a> {
+    input: &'a [f32],
+    lanes: usize,
+    columns: &'a [Taps],
+    output: &'a mut [f32],
+}
+
+impl WithSimd for Stretch<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        let Self { input, lanes, columns, output } = self;
+        for (pixel, column) in output.chunks_exact_mut(lanes).zip(columns) {
+            let (left, right) = (&input[column.low * lanes..][..lanes], &input[column.high * lanes..][..lanes]);
+            let (pixel, pixel_rest) = S::as_mut_simd_f32s(pixel);
+            let (left, left_rest) = S::as_simd_f32s(left);
+            let (right, right_rest) = S::as_simd_f32s(right);
+            let weights = [1.0 - column.weight, column.weight];
+            let [far, near] = weights.map(|weight| simd.splat_f32s(weight));
+            for ((value, a), b) in pixel.iter_mut().zip(left).zip(right) {
+                *value = simd.add_f32s(simd.mul_f32s(far, *a), simd.mul_f32s(near, *b));
+            }
+            for ((value, a), b) in pixel_rest.iter_mut().zip(left_rest).zip(right_rest) {
+                *value = weights[0] * a + weights[1] * b;
             }
         }
-    });
+    }
 }

@@ -1,10 +1,11 @@
 //! One interface to the two backends.
 
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use crate::cpu::CpuRunner;
 use crate::error::{Error, Result};
-use crate::gpu::{Context, Core, DeviceInfo, GpuRunner, Precision, Transfer};
+use crate::gpu::{Context, Core, DeviceInfo, GpuRunner, Pending, Precision, Transfer};
 use crate::graph::segment::Segment;
 use crate::graph::{Graph, Plan, Value};
 use crate::tensor::HostTensor;
@@ -36,17 +37,17 @@ impl Device {
         }
     }
 
-    async fn open(&self) -> Result<Option<Arc<Context>>> {
+    async fn open(&self, cache: Option<&Path>) -> Result<Option<Arc<Context>>> {
         match self {
             Self::Cpu => Ok(None),
-            Self::Auto => Context::automatic().await,
-            Self::Gpu => match Context::automatic().await? {
+            Self::Auto => Context::automatic_with_cache(cache).await,
+            Self::Gpu => match Context::automatic_with_cache(cache).await? {
                 Some(context) => Ok(Some(context)),
                 None => Err(Error::NoDevice(
                     "this machine has no GPU that wgpu can use: use the CPU device, or name a software driver".into(),
                 )),
             },
-            Self::Named(name) => Context::named(name).await.map(Some),
+            Self::Named(name) => Context::named_with_cache(name, cache).await.map(Some),
             Self::Shared(context) => Ok(Some(context.clone())),
         }
     }
@@ -82,11 +83,29 @@ impl Part {
     }
 }
 
+/// A run that was started.
+pub(super) enum Started {
+    Done(Vec<HostTensor>),
+    Pending(Pending, Arc<GpuRunner>),
+}
+
+impl Started {
+    /// Waits for the results.
+    pub(super) async fn finish(self) -> Result<Vec<HostTensor>> {
+        match self {
+            Self::Done(results) => Ok(results),
+            Self::Pending(pending, runner) => runner.finish(pending).await,
+        }
+    }
+}
+
 /// A generator on its device.
 pub(super) struct Engine {
     graph: Arc<Graph>,
     choice: Device,
     precision: Precision,
+    /// Where compiled kernels are kept.
+    cache: Option<PathBuf>,
     state: Mutex<State>,
 }
 
@@ -101,9 +120,14 @@ struct State {
 }
 
 impl Engine {
-    pub(super) async fn new(graph: Arc<Graph>, choice: Device, precision: Precision) -> Result<Self> {
-        let state = State::new(&graph, choice.open().await?, precision).await?;
-        Ok(Self { graph, choice, precision, state: Mutex::new(state) })
+    pub(super) async fn new(
+        graph: Arc<Graph>,
+        choice: Device,
+        precision: Precision,
+        cache: Option<PathBuf>,
+    ) -> Result<Self> {
+        let state = State::new(&graph, choice.open(cache.as_deref()).await?, precision).await?;
+        Ok(Self { graph, choice, precision, cache, state: Mutex::new(state) })
     }
 
     pub(super) fn graph(&self) -> &Graph {
@@ -143,11 +167,11 @@ impl Engine {
         Ok(parts)
     }
 
-    /// Runs a plan of `part`'s graph.
-    pub(super) async fn run(&self, part: &Part, plan: &Plan, inputs: &[HostTensor]) -> Result<Vec<HostTensor>> {
+    /// Starts a plan of `part`'s graph; a device computes while the caller goes on.
+    pub(super) async fn start(&self, part: &Part, plan: &Plan, inputs: &[HostTensor]) -> Result<Started> {
         match &part.runner {
-            Runner::Cpu(runner) => runner.run(plan, inputs),
-            Runner::Gpu(runner) => runner.run(plan, inputs).await,
+            Runner::Cpu(runner) => runner.run(plan, inputs).map(Started::Done),
+            Runner::Gpu(runner) => Ok(Started::Pending(runner.start(plan, inputs).await?, runner.clone())),
         }
     }
 
@@ -168,7 +192,8 @@ impl Engine {
         if !lost || matches!(self.choice, Device::Shared(_)) {
             return Ok(state);
         }
-        let context = self.choice.open().await?.ok_or_else(|| Error::DeviceLost("there is no GPU any more".into()))?;
+        let context = self.choice.open(self.cache.as_deref()).await?;
+        let context = context.ok_or_else(|| Error::DeviceLost("there is no GPU any more".into()))?;
         let state = State::new(&self.graph, Some(context), self.precision).await?;
         *self.lock()? = state.clone();
         Ok(state)

@@ -108,6 +108,10 @@ pub struct Report {
     pub input_size: [usize; 2],
     /// Height and width of the output.
     pub output_size: [usize; 2],
+    /// Output pixels for each input pixel, on each axis.
+    pub scale: usize,
+    /// What an enlarged result is not; `None` at scale 1.
+    pub caveat: Option<String>,
     /// Share of the generator's result in the output.
     pub strength: f32,
     /// Number of tiles.
@@ -122,6 +126,17 @@ pub struct Report {
     pub generator_time: Duration,
     /// Wall time of the whole call.
     pub total_time: Duration,
+}
+
+/// What a picture that was enlarged `scale` times is not.
+pub(super) fn caveat(scale: usize) -> Option<String> {
+    (scale > 1).then(|| {
+        format!(
+            "{scale} times as many pixels on each axis, but no more echoes: what is finer than the input's pixels is the \
+             generator's guess, in the manner of what it was trained on (photographs, for most that enlarge); speckle may \
+             come out as texture or edges that are not in the tissue. Pixel spacing is now 1/{scale} of the input's"
+        )
+    })
 }
 
 /// An enhanced picture, and how it came about.

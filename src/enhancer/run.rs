@@ -5,7 +5,7 @@
 
 use std::collections::{HashMap, VecDeque};
 
-use super::engine::{Engine, Part};
+use super::engine::{Engine, Part, Started};
 use super::event_loop;
 use super::job::{Job, Progress};
 use crate::cpu;
@@ -53,6 +53,23 @@ struct Planned {
     cores: Vec<[Span; 2]>,
 }
 
+/// A tile that was started, and where its results go.
+struct Waiting {
+    started: Started,
+    places: Vec<Place>,
+    cores: Vec<[Span; 2]>,
+}
+
+impl Waiting {
+    async fn paste(self, results: &mut [HostTensor]) -> Result<()> {
+        let tiles = self.started.finish().await?;
+        for (((result, tile), place), core) in results.iter_mut().zip(&tiles).zip(&self.places).zip(&self.cores) {
+            paste(result, tile, place, core);
+        }
+        Ok(())
+    }
+}
+
 /// What runs tile by tile, on what and how.
 struct Run<'a, 'j> {
     engine: &'a Engine,
@@ -78,10 +95,16 @@ pub(super) async fn run_host(
     let mut run = Run::new(engine, shape, tile, limit_bytes, job)?;
     let result = graph.output()?;
     let mut values: HashMap<Value, HostTensor> = HashMap::from([(graph.inputs()[0], input.clone())]);
-    if run.fits_in_one_piece(shape)? {
+    let mut in_one_piece = run.fits_in_one_piece(shape)?;
+    if in_one_piece {
         run.total = run.image_pixels();
-        run.host_segment(&*engine.whole().await?, &mut values, true).await?;
-    } else {
+        match run.host_segment(&*engine.whole().await?, &mut values, true).await {
+            // The device holds less than the limit says; a generator that looks at the whole image can still be cut.
+            Err(Error::OutOfMemory { .. }) if graph.is_global() => in_one_piece = false,
+            result => result?,
+        }
+    }
+    if !in_one_piece {
         let parts = engine.parts().await?;
         run.total = parts.len() * run.image_pixels();
         for (index, part) in parts.iter().enumerate() {
@@ -191,21 +214,26 @@ impl<'a, 'j> Run<'a, 'j> {
         }
         let engine = self.engine;
         let whole = in_one_piece && self.canvas.graph.is_global();
+        // The tile before the current one: it is read while the device computes the current one.
+        let mut before: Option<Waiting> = None;
         self.every_tile(part, whole, async |planned| {
             let mut inputs = Vec::with_capacity(segment.inputs.len());
             for (value, (_, place)) in segment.inputs.iter().zip(&planned.plan.inputs) {
                 let whole = values.get(value).ok_or_else(|| Error::Shape("a segment's input is missing".into()))?;
                 inputs.push(crop(whole, place)?);
             }
-            let tiles = engine.run(part, &planned.plan, &inputs).await?;
-            for (((result, tile), (_, place)), core) in
-                results.iter_mut().zip(&tiles).zip(&planned.plan.outputs).zip(&planned.cores)
-            {
-                paste(result, tile, place, core);
+            let started = engine.start(part, &planned.plan, &inputs).await?;
+            let places = planned.plan.outputs.iter().map(|(_, place)| *place).collect();
+            let current = Waiting { started, places, cores: planned.cores.clone() };
+            match before.replace(current) {
+                Some(before) => before.paste(&mut results).await,
+                None => Ok(()),
             }
-            Ok(())
         })
         .await?;
+        if let Some(last) = before {
+            last.paste(&mut results).await?;
+        }
         values.extend(segment.outputs.iter().copied().zip(results));
         Ok(())
     }

@@ -2,6 +2,7 @@
 
 use super::device::Context;
 use super::pipeline::Precision;
+use crate::error::{Error, Result};
 use crate::graph::Plan;
 use crate::ops::Dispatch;
 use crate::tensor::{HostTensor, Shape};
@@ -41,12 +42,11 @@ impl Arena {
                 Some(_) => self.slots[index].destroy(),
                 None => {}
             }
-            let buffer = context.device().create_buffer(&wgpu::BufferDescriptor {
-                label: Some("activation slot"),
-                size: bytes,
-                usage: wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_SRC | wgpu::BufferUsages::COPY_DST,
-                mapped_at_creation: false,
-            });
+            let buffer = context.create_buffer(
+                "activation slot",
+                bytes,
+                wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_SRC | wgpu::BufferUsages::COPY_DST,
+            );
             changed = true;
             if index < self.slots.len() {
                 self.slots[index] = buffer;
@@ -85,23 +85,22 @@ impl Arena {
     }
 
     /// Copies of the zones before and after each of `plan`'s slots, ready to be mapped.
-    pub(super) fn copy_guards(&self, context: &Context, plan: &Plan) -> Vec<wgpu::Buffer> {
+    pub(super) fn copy_guards(&self, context: &Context, plan: &Plan) -> (Vec<wgpu::Buffer>, wgpu::SubmissionIndex) {
         let mut encoder = context.device().create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
         let mut copies = Vec::new();
         for slot in &self.slots[..plan.slots.len()] {
             for offset in [0, slot.size() - self.guard.bytes] {
-                let copy = context.device().create_buffer(&wgpu::BufferDescriptor {
-                    label: Some("guard zone"),
-                    size: self.guard.bytes,
-                    usage: wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST,
-                    mapped_at_creation: false,
-                });
+                let copy = context.create_buffer(
+                    "guard zone",
+                    self.guard.bytes,
+                    wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST,
+                );
                 encoder.copy_buffer_to_buffer(slot, offset, &copy, 0, self.guard.bytes);
                 copies.push(copy);
             }
         }
-        context.queue().submit([encoder.finish()]);
-        copies
+        let submission = context.queue().submit([encoder.finish()]);
+        (copies, submission)
     }
 
     /// Fills slots and guard zones; nothing to do without a guard.
@@ -121,18 +120,38 @@ pub(super) fn stored_bytes(shape: Shape, precision: Precision) -> u64 {
 
 /// A buffer of packed weights.
 pub(super) fn weights(context: &Context, label: &str, bytes: &[u8]) -> wgpu::Buffer {
-    let buffer = context.device().create_buffer(&wgpu::BufferDescriptor {
-        label: Some(label),
-        size: bytes.len().next_multiple_of(16) as u64,
-        usage: wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_DST,
-        mapped_at_creation: false,
-    });
+    let buffer = context.create_buffer(
+        label,
+        bytes.len().next_multiple_of(16) as u64,
+        wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_DST,
+    );
     context.queue().write_buffer(&buffer, 0, bytes);
     buffer
 }
 
+/// A buffer of blocks of weights.
+///
+/// # Errors
+/// [`Error::OutOfMemory`] if the device has no buffers of that size.
+pub(super) fn blocks(context: &Context, bytes: &[u8]) -> Result<wgpu::Buffer> {
+    let size = bytes.len() as u64;
+    if size > context.device().limits().max_buffer_size {
+        return Err(Error::OutOfMemory { bytes: size });
+    }
+    let buffer = context.create_buffer(
+        "blocks of weights",
+        size,
+        wgpu::BufferUsages::UNIFORM | wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_DST,
+    );
+    context.queue().write_buffer(&buffer, 0, bytes);
+    Ok(buffer)
+}
+
 /// All launches' `Params` in one run of bytes, and the aligned offset of each.
-pub(super) fn params_bytes(context: &Context, dispatches: &[Dispatch]) -> (Vec<u8>, Vec<u64>) {
+pub(super) fn params_bytes<'d>(
+    context: &Context,
+    dispatches: impl IntoIterator<Item = &'d Dispatch>,
+) -> (Vec<u8>, Vec<u64>) {
     let step = context.device().limits().min_uniform_buffer_offset_alignment as usize;
     let mut bytes = Vec::new();
     let mut offsets = Vec::new();
@@ -146,14 +165,13 @@ pub(super) fn params_bytes(context: &Context, dispatches: &[Dispatch]) -> (Vec<u
 }
 
 /// A uniform buffer of all launches' `Params`, and the offset of each.
-pub(super) fn params(context: &Context, dispatches: &[Dispatch]) -> (wgpu::Buffer, Vec<u64>) {
+pub(super) fn params<'d>(
+    context: &Context,
+    dispatches: impl IntoIterator<Item = &'d Dispatch>,
+) -> (wgpu::Buffer, Vec<u64>) {
     let (bytes, offsets) = params_bytes(context, dispatches);
-    let buffer = context.device().create_buffer(&wgpu::BufferDescriptor {
-        label: Some("params"),
-        size: bytes.len() as u64,
-        usage: wgpu::BufferUsages::UNIFORM | wgpu::BufferUsages::COPY_DST,
-        mapped_at_creation: false,
-    });
+    let buffer =
+        context.create_buffer("params", bytes.len() as u64, wgpu::BufferUsages::UNIFORM | wgpu::BufferUsages::COPY_DST);
     context.queue().write_buffer(&buffer, 0, &bytes);
     (buffer, offsets)
 }

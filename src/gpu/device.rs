@@ -1,8 +1,11 @@
 //! Finds, names and opens devices.
 
 use std::collections::HashMap;
+use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
+use super::cache::Cache;
 use super::pipeline::{Key, Pipeline};
 use crate::error::{Error, Result};
 
@@ -69,12 +72,22 @@ impl DeviceInfo {
     }
 }
 
+/// Counts what was made on a device, so that a test can see that a stream of frames makes nothing new.
+#[derive(Debug, Default)]
+pub(super) struct Created {
+    pub(super) buffers: AtomicUsize,
+    pub(super) bind_groups: AtomicUsize,
+    pub(super) pipelines: AtomicUsize,
+}
+
 /// A device with its queue and the kernels compiled for it; shared by all runners on it.
 pub struct Context {
     device: wgpu::Device,
     queue: wgpu::Queue,
     info: DeviceInfo,
     pub(super) pipelines: Mutex<HashMap<Key, Arc<Pipeline>>>,
+    pub(super) cache: Option<Cache>,
+    pub(super) created: Created,
     lost: Arc<Mutex<Option<String>>>,
 }
 
@@ -126,10 +139,18 @@ impl Context {
     /// # Errors
     /// [`Error::NoDevice`] if there is a GPU and none can be opened.
     pub async fn automatic() -> Result<Option<Arc<Self>>> {
+        Self::automatic_with_cache(None).await
+    }
+
+    /// As [`Context::automatic`], with compiled kernels kept in the directory `cache` where the driver can.
+    ///
+    /// # Errors
+    /// As [`Context::automatic`].
+    pub async fn automatic_with_cache(cache: Option<&Path>) -> Result<Option<Arc<Self>>> {
         let mut refusal = None;
         for (adapter, info) in adapters().await {
             if info.kind.is_automatic() {
-                match Self::open(&adapter, info).await {
+                match Self::open(&adapter, info, cache).await {
                     Ok(context) => return Ok(Some(context)),
                     Err(error) => refusal = Some(error),
                 }
@@ -143,11 +164,19 @@ impl Context {
     /// # Errors
     /// [`Error::NoDevice`] if none does or it cannot be opened; the message lists the devices there are.
     pub async fn named(name: &str) -> Result<Arc<Self>> {
+        Self::named_with_cache(name, None).await
+    }
+
+    /// As [`Context::named`], with compiled kernels kept in the directory `cache` where the driver can.
+    ///
+    /// # Errors
+    /// As [`Context::named`].
+    pub async fn named_with_cache(name: &str, cache: Option<&Path>) -> Result<Arc<Self>> {
         let wanted = name.to_lowercase();
         let mut names = Vec::new();
         for (adapter, info) in adapters().await {
             if info.name.to_lowercase().contains(&wanted) {
-                return Self::open(&adapter, info).await;
+                return Self::open(&adapter, info, cache).await;
             }
             names.push(format!("`{}`", info.name));
         }
@@ -155,8 +184,8 @@ impl Context {
         Err(Error::NoDevice(format!("no device is named `{name}`; there are {}", names.join(", "))))
     }
 
-    async fn open(adapter: &wgpu::Adapter, info: DeviceInfo) -> Result<Arc<Self>> {
-        let wanted = wgpu::Features::SHADER_F16 | wgpu::Features::TIMESTAMP_QUERY;
+    async fn open(adapter: &wgpu::Adapter, info: DeviceInfo, cache: Option<&Path>) -> Result<Arc<Self>> {
+        let wanted = wgpu::Features::SHADER_F16 | wgpu::Features::TIMESTAMP_QUERY | wgpu::Features::PIPELINE_CACHE;
         let descriptor = wgpu::DeviceDescriptor {
             label: Some("sonolume"),
             required_features: adapter.features() & wanted,
@@ -167,7 +196,8 @@ impl Context {
             .request_device(&descriptor)
             .await
             .map_err(|error| Error::NoDevice(format!("{} cannot be opened: {error}", info.name)))?;
-        Ok(Arc::new(Self::new(device, queue, info)))
+        let cache = cache.and_then(|directory| Cache::open(&device, directory));
+        Ok(Arc::new(Self::new(device, queue, info, cache)))
     }
 
     /// Uses a device that the host application opened. Kernels store 16-bit floats if it was opened with
@@ -181,10 +211,10 @@ impl Context {
             backend: adapter.backend.to_string(),
             driver: adapter.driver,
         };
-        Arc::new(Self::new(device, queue, info))
+        Arc::new(Self::new(device, queue, info, None))
     }
 
-    fn new(device: wgpu::Device, queue: wgpu::Queue, info: DeviceInfo) -> Self {
+    fn new(device: wgpu::Device, queue: wgpu::Queue, info: DeviceInfo, cache: Option<Cache>) -> Self {
         let lost = Arc::new(Mutex::new(None));
         let reason = lost.clone();
         device.set_device_lost_callback(move |_, message| {
@@ -192,7 +222,7 @@ impl Context {
                 *reason = Some(message);
             }
         });
-        Self { device, queue, info, pipelines: Mutex::default(), lost }
+        Self { device, queue, info, pipelines: Mutex::default(), cache, created: Created::default(), lost }
     }
 
     /// What is known of the device.
@@ -205,6 +235,11 @@ impl Context {
         self.info.f16
     }
 
+    /// Whether the device measures the time of kernels ([`GpuRunner::profile`](super::GpuRunner::profile)).
+    pub fn has_timestamps(&self) -> bool {
+        self.device.features().contains(wgpu::Features::TIMESTAMP_QUERY)
+    }
+
     /// The wgpu device.
     pub fn device(&self) -> &wgpu::Device {
         &self.device
@@ -213,6 +248,29 @@ impl Context {
     /// The wgpu queue.
     pub fn queue(&self) -> &wgpu::Queue {
         &self.queue
+    }
+
+    /// Buffers, bind groups and kernels made so far.
+    #[doc(hidden)]
+    pub fn created(&self) -> [usize; 3] {
+        let Created { buffers, bind_groups, pipelines } = &self.created;
+        [buffers, bind_groups, pipelines].map(|count| count.load(Ordering::Relaxed))
+    }
+
+    pub(super) fn create_buffer(&self, label: &str, bytes: u64, usage: wgpu::BufferUsages) -> wgpu::Buffer {
+        self.created.buffers.fetch_add(1, Ordering::Relaxed);
+        let label = Some(label);
+        self.device.create_buffer(&wgpu::BufferDescriptor { label, size: bytes, usage, mapped_at_creation: false })
+    }
+
+    pub(super) fn create_bind_group(
+        &self,
+        label: &str,
+        layout: &wgpu::BindGroupLayout,
+        entries: &[wgpu::BindGroupEntry<'_>],
+    ) -> wgpu::BindGroup {
+        self.created.bind_groups.fetch_add(1, Ordering::Relaxed);
+        self.device.create_bind_group(&wgpu::BindGroupDescriptor { label: Some(label), layout, entries })
     }
 
     /// The most bytes that one tensor may take.

@@ -1,14 +1,16 @@
 //! Compiled kernels, kept for the life of the device.
 
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, MutexGuard};
 
 use half::f16;
 
 use super::device::Context;
 use crate::cpu;
 use crate::error::{Error, Result};
-use crate::ops::Shader;
 use crate::ops::dispatch::{PRELUDE_F16, PRELUDE_F32};
+use crate::ops::{Dispatch, Shader};
 use crate::tensor::{HostTensor, Shape};
 
 /// How activations and weights are stored on the device; sums are f32 in either case.
@@ -87,23 +89,82 @@ impl Pipeline {
     }
 }
 
-/// A kernel's identity: name, precision, and the bits of its overrides.
-pub(super) type Key = (&'static str, Precision, Vec<(&'static str, u64)>);
+/// A kernel's identity: where its description stands, as variants share a name; precision, and the bits of its overrides.
+pub(super) type Key = (usize, Precision, Vec<(&'static str, u64)>);
+
+fn key(dispatch: &Dispatch, precision: Precision) -> Key {
+    let bits = dispatch.constants.iter().map(|&(name, value)| (name, value.to_bits())).collect();
+    (std::ptr::from_ref(dispatch.shader).addr(), precision, bits)
+}
 
 impl Context {
-    /// The compiled kernel; compiles it at first use.
-    pub(super) fn pipeline(
-        &self,
-        shader: &'static Shader,
-        constants: &[(&'static str, f64)],
-        precision: Precision,
-    ) -> Result<Arc<Pipeline>> {
-        let key: Key =
-            (shader.name, precision, constants.iter().map(|&(name, value)| (name, value.to_bits())).collect());
-        let mut pipelines = self.pipelines.lock().map_err(|_| Error::Device("an earlier run panicked".into()))?;
-        if let Some(pipeline) = pipelines.get(&key) {
+    /// The compiled kernel of a dispatch; compiles it at first use.
+    pub(super) fn pipeline(&self, dispatch: &Dispatch, precision: Precision) -> Result<Arc<Pipeline>> {
+        let key = key(dispatch, precision);
+        if let Some(pipeline) = self.pipelines()?.get(&key) {
             return Ok(pipeline.clone());
         }
+        let pipeline = Arc::new(self.compile(dispatch, precision));
+        self.pipelines()?.insert(key, pipeline.clone());
+        Ok(pipeline)
+    }
+
+    /// Compiles all kernels of `dispatches` that are not compiled yet, on all cores.
+    ///
+    /// # Errors
+    /// [`Error::Device`] with the driver's message.
+    pub(super) fn compile_all<'d>(
+        &self,
+        dispatches: impl IntoIterator<Item = &'d Dispatch>,
+        precision: Precision,
+    ) -> Result<()> {
+        let mut missing: HashMap<Key, &Dispatch> = HashMap::new();
+        {
+            let known = self.pipelines()?;
+            for dispatch in dispatches {
+                let key = key(dispatch, precision);
+                if !known.contains_key(&key) {
+                    missing.insert(key, dispatch);
+                }
+            }
+        }
+        if missing.is_empty() {
+            return Ok(());
+        }
+        #[cfg(target_arch = "wasm32")]
+        let compiled = missing.into_iter().map(|(key, dispatch)| Ok((key, self.compile(dispatch, precision))));
+        #[cfg(not(target_arch = "wasm32"))]
+        let compiled = {
+            use rayon::prelude::*;
+            let compiled: Vec<Result<(Key, Pipeline)>> = missing
+                .into_par_iter()
+                .map(|(key, dispatch)| {
+                    // wgpu's error scopes belong to a thread.
+                    let scopes = self.push_scopes();
+                    let pipeline = self.compile(dispatch, precision);
+                    pollster::block_on(scopes.pop(0))?;
+                    Ok((key, pipeline))
+                })
+                .collect();
+            compiled.into_iter()
+        };
+        for compiled in compiled {
+            let (key, pipeline) = compiled?;
+            self.pipelines()?.insert(key, Arc::new(pipeline));
+        }
+        if let Some(cache) = &self.cache {
+            cache.save();
+        }
+        Ok(())
+    }
+
+    fn pipelines(&self) -> Result<MutexGuard<'_, HashMap<Key, Arc<Pipeline>>>> {
+        self.pipelines.lock().map_err(|_| Error::Device("an earlier run panicked".into()))
+    }
+
+    fn compile(&self, dispatch: &Dispatch, precision: Precision) -> Pipeline {
+        self.created.pipelines.fetch_add(1, Ordering::Relaxed);
+        let shader = dispatch.shader;
         let source = source(shader, precision);
         let descriptor =
             wgpu::ShaderModuleDescriptor { label: Some(shader.name), source: wgpu::ShaderSource::Wgsl(source.into()) };
@@ -117,16 +178,14 @@ impl Context {
             module: &module,
             entry_point: Some("main"),
             compilation_options: wgpu::PipelineCompilationOptions {
-                constants,
+                constants: &dispatch.constants,
                 // Every kernel writes its workgroup memory before it reads it.
                 zero_initialize_workgroup_memory: false,
             },
-            cache: None,
+            cache: self.cache.as_ref().map(|cache| &cache.raw),
         });
         let layout = pipeline.get_bind_group_layout(0);
-        let pipeline = Arc::new(Pipeline { pipeline, layout });
-        pipelines.insert(key, pipeline.clone());
-        Ok(pipeline)
+        Pipeline { pipeline, layout }
     }
 }
 

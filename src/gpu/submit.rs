@@ -7,7 +7,7 @@ use super::device::Context;
 use super::pipeline::{Pipeline, Precision};
 use crate::error::{Error, Result};
 use crate::graph::Plan;
-use crate::tensor::{HostTensor, Shape};
+use crate::tensor::Shape;
 
 /// One kernel launch with its buffers bound.
 pub(super) struct Launch {
@@ -22,14 +22,54 @@ pub(super) fn record<'l>(context: &Context, launches: impl IntoIterator<Item = &
     let mut encoder = context.device().create_command_encoder(&descriptor);
     {
         let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
-        for launch in launches {
-            pass.set_pipeline(launch.pipeline.raw());
-            pass.set_bind_group(0, &launch.group, &[]);
-            let [x, y, z] = launch.workgroups;
-            pass.dispatch_workgroups(x, y, z);
-        }
+        record_launches(&mut pass, launches);
     }
     encoder
+}
+
+/// Records launches into a pass.
+pub(super) fn record_launches<'l>(pass: &mut wgpu::ComputePass<'_>, launches: impl IntoIterator<Item = &'l Launch>) {
+    for launch in launches {
+        pass.set_pipeline(launch.pipeline.raw());
+        pass.set_bind_group(0, &launch.group, &[]);
+        let [x, y, z] = launch.workgroups;
+        pass.dispatch_workgroups(x, y, z);
+    }
+}
+
+/// A run that was submitted and whose results were not read yet.
+pub struct Pending {
+    pub(super) results: Vec<(wgpu::Buffer, Shape)>,
+    pub(super) submission: wgpu::SubmissionIndex,
+}
+
+/// Buffers that the host can map, kept from run to run.
+#[derive(Default)]
+pub(super) struct Staging(Vec<wgpu::Buffer>);
+
+/// More are not kept: two runs of a generator with a few results.
+const MOST_STAGING: usize = 8;
+
+impl Staging {
+    /// The smallest buffer that holds `bytes`; a new one if none does.
+    fn take(&mut self, context: &Context, bytes: u64) -> wgpu::Buffer {
+        let fitting = (0..self.0.len()).filter(|&i| self.0[i].size() >= bytes).min_by_key(|&i| self.0[i].size());
+        match fitting {
+            Some(index) => self.0.swap_remove(index),
+            None => {
+                context.create_buffer("read-back", bytes, wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST)
+            }
+        }
+    }
+
+    /// Keeps a buffer that is not mapped any more.
+    pub(super) fn give_back(&mut self, buffer: wgpu::Buffer) {
+        if self.0.len() == MOST_STAGING {
+            let smallest = (0..self.0.len()).min_by_key(|&i| self.0[i].size()).unwrap_or(0);
+            self.0.swap_remove(smallest);
+        }
+        self.0.push(buffer);
+    }
 }
 
 /// Submits the launches and the copies of the results into buffers the host can map.
@@ -37,52 +77,43 @@ pub(super) fn submit(
     context: &Context,
     launches: &[Launch],
     arena: &Arena,
+    staging: &mut Staging,
     plan: &Plan,
     precision: Precision,
-) -> Vec<wgpu::Buffer> {
+) -> Pending {
     let mut encoder = record(context, launches);
-    let mut copies = Vec::with_capacity(plan.outputs.len());
+    let mut results = Vec::with_capacity(plan.outputs.len());
     for (slot, place) in &plan.outputs {
         let bytes = stored_bytes(place.shape, precision);
-        let staging = context.device().create_buffer(&wgpu::BufferDescriptor {
-            label: Some("read-back"),
-            size: bytes,
-            usage: wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST,
-            mapped_at_creation: false,
-        });
+        let copy = staging.take(context, bytes);
         let (buffer, offset) = arena.slot(*slot);
-        encoder.copy_buffer_to_buffer(buffer, offset, &staging, 0, bytes);
-        copies.push(staging);
+        encoder.copy_buffer_to_buffer(buffer, offset, &copy, 0, bytes);
+        results.push((copy, place.shape));
     }
-    context.queue().submit([encoder.finish()]);
-    copies
+    let submission = context.queue().submit([encoder.finish()]);
+    Pending { results, submission }
 }
 
-/// Waits for the work and reads the result; blocks natively, yields to the event loop in a browser.
-pub(super) async fn read(
-    context: &Context,
-    staging: &wgpu::Buffer,
-    precision: Precision,
-    shape: Shape,
-) -> Result<HostTensor> {
-    read_bytes(context, staging, |bytes| precision.unpack(bytes, shape)).await?
-}
-
-/// Waits for the work and hands the bytes of `staging` to `decode`.
+/// Waits for `submission` and hands the first `bytes` bytes of `staging`, which it writes, to `decode`. Blocks natively,
+/// yields to the event loop in a browser. Later submissions go on.
 pub(super) async fn read_bytes<T>(
     context: &Context,
     staging: &wgpu::Buffer,
+    bytes: u64,
+    submission: &wgpu::SubmissionIndex,
     decode: impl FnOnce(&[u8]) -> T,
 ) -> Result<T> {
     let (sender, receiver) = futures_channel::oneshot::channel();
-    staging.map_async(wgpu::MapMode::Read, .., move |mapped| {
+    staging.map_async(wgpu::MapMode::Read, ..bytes, move |mapped| {
         // The receiver is gone if the caller dropped the future.
         let _ = sender.send(mapped);
     });
+    #[cfg(target_arch = "wasm32")]
+    let _ = submission;
     #[cfg(not(target_arch = "wasm32"))]
     context
         .device()
-        .poll(wgpu::PollType::wait_indefinitely())
+        .poll(wgpu::PollType::Wait { submission_index: Some(submission.clone()), timeout: None })
         .map_err(|error| context.lost_or(Error::Device(error.to_string())))?;
     match receiver.await {
         Ok(Ok(())) => {}
@@ -90,7 +121,7 @@ pub(super) async fn read_bytes<T>(
         Err(_) => return Err(context.lost_or(Error::Device("the device dropped the result".into()))),
     }
     let decoded = {
-        let view = staging.get_mapped_range(..).map_err(|error| Error::Device(error.to_string()))?;
+        let view = staging.get_mapped_range(..bytes).map_err(|error| Error::Device(error.to_string()))?;
         decode(&view)
     };
     staging.unmap();

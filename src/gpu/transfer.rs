@@ -5,7 +5,7 @@ use super::pipeline::Precision;
 use super::submit::Launch;
 use crate::error::{Error, Result};
 use crate::ops::dispatch::{Shader, WORKGROUP, params};
-use crate::ops::{Place, to_u32};
+use crate::ops::{Dispatch, Place, to_u32};
 
 /// An image on the device.
 #[derive(Clone, Copy, Debug)]
@@ -294,23 +294,20 @@ fn launch(
     resources: Vec<wgpu::BindingResource<'_>>,
     workgroups: [u32; 3],
 ) -> Result<Launch> {
-    let pipeline = context.pipeline(shader, constants, precision)?;
-    let uniform = context.device().create_buffer(&wgpu::BufferDescriptor {
-        label: Some(shader.name),
-        size: params.len().next_multiple_of(16) as u64,
-        usage: wgpu::BufferUsages::UNIFORM | wgpu::BufferUsages::COPY_DST,
-        mapped_at_creation: false,
-    });
+    let dispatch =
+        Dispatch { shader, constants: constants.to_vec(), params: params.to_vec(), bindings: Vec::new(), workgroups };
+    let pipeline = context.pipeline(&dispatch, precision)?;
+    let uniform = context.create_buffer(
+        shader.name,
+        params.len().next_multiple_of(16) as u64,
+        wgpu::BufferUsages::UNIFORM | wgpu::BufferUsages::COPY_DST,
+    );
     context.queue().write_buffer(&uniform, 0, params);
     let entries: Vec<wgpu::BindGroupEntry<'_>> = std::iter::once(uniform.as_entire_binding())
         .chain(resources)
         .enumerate()
         .map(|(index, resource)| wgpu::BindGroupEntry { binding: index as u32, resource })
         .collect();
-    let group = context.device().create_bind_group(&wgpu::BindGroupDescriptor {
-        label: Some(shader.name),
-        layout: pipeline.layout(),
-        entries: &entries,
-    });
+    let group = context.create_bind_group(shader.name, pipeline.layout(), &entries);
     Ok(Launch { pipeline, group, workgroups })
 }

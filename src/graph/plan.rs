@@ -74,15 +74,7 @@ impl Graph {
         let places = self.places(inputs)?;
         let last_use = self.last_uses();
 
-        let mut slots = Slots::default();
-        let mut slot_of = vec![usize::MAX; self.values.len()];
-        for &value in &self.inputs {
-            slot_of[value.0] = slots.take(places[value.0].shape.stored_elements()?);
-        }
-        let mut plan_inputs = Vec::new();
-        for &value in &self.inputs {
-            plan_inputs.push((slot_of[value.0], places[value.0]));
-        }
+        let (slot_of, slots) = self.slots(&places, &last_use)?;
 
         let mut steps = Vec::new();
         let mut flops = 0u64;
@@ -93,18 +85,45 @@ impl Graph {
             }
             let io =
                 Io { inputs: node.inputs.iter().map(|value| places[value.0]).collect(), output: places[node.output.0] };
-            let slot = slots.take(io.output.shape.stored_elements()?);
-            slot_of[node.output.0] = slot;
             flops = flops.saturating_add(node.op.flops(&io));
             for place in io.inputs.iter().chain([&io.output]) {
                 traffic = traffic.saturating_add(place.shape.stored_elements()? as u64);
             }
-            steps.push(Step {
-                node: index,
-                io,
-                inputs: node.inputs.iter().map(|v| slot_of[v.0]).collect(),
-                output: slot,
+            let inputs = node.inputs.iter().map(|value| slot_of[value.0]).collect();
+            steps.push(Step { node: index, io, inputs, output: slot_of[node.output.0] });
+        }
+        self.output()?;
+        Ok(Plan {
+            steps,
+            slots,
+            inputs: self.inputs.iter().map(|value| (slot_of[value.0], places[value.0])).collect(),
+            outputs: self.outputs.iter().map(|value| (slot_of[value.0], places[value.0])).collect(),
+            flops,
+            traffic_elements: traffic,
+        })
+    }
+
+    /// The slot of every value, and the elements of every slot, by whichever of two ways takes less memory.
+    fn slots(&self, places: &[Place], last_use: &[Option<usize>]) -> Result<(Vec<usize>, Vec<usize>)> {
+        let mut slots = Slots::default();
+        let mut slot_of = vec![usize::MAX; self.values.len()];
+        let mut lives = Vec::new();
+        for &value in &self.inputs {
+            let elements = places[value.0].shape.stored_elements()?;
+            slot_of[value.0] = slots.take(elements);
+            // An input that nobody reads still is uploaded.
+            lives.push(Life {
+                value,
+                elements,
+                first: 0,
+                last: last_use[value.0].map_or(0, |last| last.saturating_add(1)),
             });
+        }
+        for (index, node) in self.nodes.iter().enumerate() {
+            let Some(last) = last_use[node.output.0] else { continue };
+            let elements = places[node.output.0].shape.stored_elements()?;
+            slot_of[node.output.0] = slots.take(elements);
+            lives.push(Life { value: node.output, elements, first: index + 1, last: last.saturating_add(1) });
             let mut done: Vec<Value> = node.inputs.clone();
             done.sort_unstable();
             done.dedup();
@@ -114,15 +133,10 @@ impl Graph {
                 }
             }
         }
-        self.output()?;
-        Ok(Plan {
-            steps,
-            slots: slots.sizes,
-            inputs: plan_inputs,
-            outputs: self.outputs.iter().map(|value| (slot_of[value.0], places[value.0])).collect(),
-            flops,
-            traffic_elements: traffic,
-        })
+        let (by_size, sizes) = slots_by_size(lives, self.values.len());
+        let total = |sizes: &[usize]| sizes.iter().map(|&elements| elements as u64).sum::<u64>();
+        let better = total(&sizes) < total(&slots.sizes);
+        Ok(if better { (by_size, sizes) } else { (slot_of, slots.sizes) })
     }
 
     /// Where every value stands.
@@ -191,16 +205,49 @@ pub(crate) fn size_on(shape: Shape, axis: Axis) -> usize {
     }
 }
 
-/// Buffer slots, shared by values whose lifetimes do not overlap.
+/// The steps, counted from one, from the one that computes a value to the last that reads it; inputs are there at zero.
+struct Life {
+    value: Value,
+    elements: usize,
+    first: usize,
+    last: usize,
+}
+
+/// Slots for values that are all known beforehand: the largest first, each in the smallest slot that nobody else needs at
+/// the same time. Answers the slot of every value and the size of every slot.
+///
+/// Pisarchyk and Lee, "Efficient memory management for deep neural net inference", 2020 (greedy by size).
+fn slots_by_size(mut lives: Vec<Life>, values: usize) -> (Vec<usize>, Vec<usize>) {
+    lives.sort_by_key(|life| std::cmp::Reverse(life.elements));
+    let mut slot_of = vec![usize::MAX; values];
+    let mut sizes: Vec<usize> = Vec::new();
+    let mut taken: Vec<Vec<(usize, usize)>> = Vec::new();
+    for life in lives {
+        // Later slots are smaller.
+        let free =
+            |busy: &Vec<(usize, usize)>| busy.iter().all(|&(first, last)| life.last < first || last < life.first);
+        let slot = taken.iter().rposition(free).unwrap_or_else(|| {
+            sizes.push(life.elements);
+            taken.push(Vec::new());
+            sizes.len() - 1
+        });
+        taken[slot].push((life.first, life.last));
+        slot_of[life.value.0] = slot;
+    }
+    (slot_of, sizes)
+}
+
+/// Buffer slots, shared by values whose lifetimes do not overlap, given out in the order of execution.
 #[derive(Default)]
-struct Slots {
-    sizes: Vec<usize>,
+pub(crate) struct Slots {
+    /// Elements of each slot.
+    pub(crate) sizes: Vec<usize>,
     free: Vec<usize>,
 }
 
 impl Slots {
     /// The smallest free slot that is large enough; else the largest free one, grown; else a new one.
-    fn take(&mut self, elements: usize) -> usize {
+    pub(crate) fn take(&mut self, elements: usize) -> usize {
         let fitting =
             self.free.iter().copied().filter(|&slot| self.sizes[slot] >= elements).min_by_key(|&slot| self.sizes[slot]);
         let chosen = fitting.or_else(|| self.free.iter().copied().max_by_key(|&slot| self.sizes[slot]));
@@ -217,7 +264,8 @@ impl Slots {
         }
     }
 
-    fn give_back(&mut self, slot: usize) {
+    /// Lets a later value have the slot.
+    pub(crate) fn give_back(&mut self, slot: usize) {
         self.free.push(slot);
     }
 }

@@ -126,15 +126,15 @@ impl Operator for Activation {
         self.function.flops() * (shape.channels * shape.height * shape.width) as u64
     }
 
-    fn dispatch(&self, io: &Io) -> Result<Dispatch> {
+    fn dispatches(&self, io: &Io) -> Result<Vec<Dispatch>> {
         let shape = io.output.shape;
         let params = Params { width: to_u32(shape.width)?, height: to_u32(shape.height)?, groups: to_u32(shape.channel_groups())? };
-        Ok(Dispatch {
+        Ok(vec![Dispatch {
             shader: &SHADER,
             constants: self.function.constants().to_vec(),
             params: params.bytes(),
             bindings: vec![Binding::Input(0), Binding::Weight(0), Binding::Output],
             workgroups: [params.width.div_ceil(WORKGROUP), params.height.div_ceil(WORKGROUP), params.groups],
-        })
+        }])
     }
 }

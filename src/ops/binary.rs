@@ -100,7 +100,7 @@ impl Operator for Binary {
         (each + self.activation.flops()) * (shape.channels * shape.height * shape.width) as u64
     }
 
-    fn dispatch(&self, io: &Io) -> Result<Dispatch> {
+    fn dispatches(&self, io: &Io) -> Result<Vec<Dispatch>> {
         let shape = io.output.shape;
         let (kind, alpha, beta) = match self.kind {
             BinaryKind::Add { alpha, beta } => (0, alpha, beta),
@@ -116,12 +116,12 @@ impl Operator for Binary {
         };
         let mut constants = vec![("KIND", f64::from(kind)), ("BROADCAST", f64::from(self.broadcast as u32))];
         constants.extend(self.activation.constants());
-        Ok(Dispatch {
+        Ok(vec![Dispatch {
             shader: &SHADER,
             constants,
             params: params.bytes(),
             bindings: vec![Binding::Input(0), Binding::Input(1), Binding::Weight(0), Binding::Output],
             workgroups: [params.width.div_ceil(WORKGROUP), params.height.div_ceil(WORKGROUP), params.groups],
-        })
+        }])
     }
 }

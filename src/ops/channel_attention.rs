@@ -66,7 +66,7 @@ impl Operator for ChannelAttention {
         elements.saturating_mul(2).saturating_mul(self.head_channels as u64)
     }
 
-    fn dispatch(&self, io: &Io) -> Result<Dispatch> {
+    fn dispatches(&self, io: &Io) -> Result<Vec<Dispatch>> {
         let (src, dst) = (io.inputs[0].shape, io.output.shape);
         let params = Params {
             width: to_u32(dst.width)?,
@@ -74,7 +74,7 @@ impl Operator for ChannelAttention {
             src_groups: to_u32(src.channel_groups())?,
             dst_groups: to_u32(dst.channel_groups())?,
         };
-        Ok(Dispatch {
+        Ok(vec![Dispatch {
             shader: &SHADER,
             constants: vec![("HEADS", self.heads as f64), ("HEAD_CHANNELS", self.head_channels as f64)],
             params: params.bytes(),
@@ -84,6 +84,6 @@ impl Operator for ChannelAttention {
                 params.height.div_ceil(WORKGROUP),
                 params.dst_groups,
             ],
-        })
+        }])
     }
 }

@@ -41,7 +41,7 @@ impl Operator for Concat {
         0
     }
 
-    fn dispatch(&self, io: &Io) -> Result<Dispatch> {
+    fn dispatches(&self, io: &Io) -> Result<Vec<Dispatch>> {
         let (first, second, dst) = (io.inputs[0].shape, io.inputs[1].shape, io.output.shape);
         let params = Params {
             width: to_u32(dst.width)?,
@@ -51,12 +51,12 @@ impl Operator for Concat {
             second_groups: to_u32(second.channel_groups())?,
             dst_groups: to_u32(dst.channel_groups())?,
         };
-        Ok(Dispatch {
+        Ok(vec![Dispatch {
             shader: &SHADER,
             constants: vec![("SHIFT", (first.channels % LANES) as f64)],
             params: params.bytes(),
             bindings: vec![Binding::Input(0), Binding::Input(1), Binding::Output],
             workgroups: [params.width.div_ceil(WORKGROUP), params.height.div_ceil(WORKGROUP), params.dst_groups],
-        })
+        }])
     }
 }

@@ -6,8 +6,9 @@
 //! `torch.nn.functional.pad`.
 
 use super::activation::Function;
-use super::dispatch::{self, Binding, Dispatch, Shader, WORKGROUP, params};
-use super::linear::pack_epilogue;
+use super::blocks::{self, Blocks, block_shaders};
+use super::dispatch::{self, Binding, Dispatch, Packed, Shader, WORKGROUP, params};
+use super::linear::{pack_epilogue, residual_constant};
 use super::{Axis, Border, Io, Operator, Param, Scale, Span, to_u32};
 use crate::error::{Error, Result};
 use crate::tensor::LANES;
@@ -128,18 +129,18 @@ params! {
         src_width: u32, src_height: u32, src_groups: u32,
         dst_width: u32, dst_height: u32, dst_groups: u32,
         pad_left: i32, pad_top: i32,
+        group: u32, block: u32, row: u32,
     }
 }
 
 /// The kernels of this operator.
-pub const SHADERS: &[&Shader] = &[&DIRECT, &DEPTHWISE];
+pub const SHADERS: &[&Shader] = &[
+    DIRECT[0], DIRECT[1], DIRECT[2], DIRECT[3], DIRECT[4], DIRECT[5], DIRECT[6], DIRECT[7], ROW[0], ROW[1], ROW[2],
+    ROW[3], ROW[4], ROW[5], ROW[6], ROW[7], &DEPTHWISE,
+];
 
-static DIRECT: Shader = Shader {
-    name: "conv2d",
-    source: include_str!("../../shaders/conv2d.wgsl"),
-    library: &[dispatch::ACTIVATION, dispatch::BORDER],
-    params: Params::FIELDS,
-};
+block_shaders!(DIRECT, DIRECT_VARIANTS, "conv2d", Params::FIELDS, [dispatch::ACTIVATION, dispatch::BORDER]);
+block_shaders!(ROW, ROW_VARIANTS, "conv2d_row", Params::FIELDS, [dispatch::ACTIVATION, dispatch::BORDER]);
 
 static DEPTHWISE: Shader = Shader {
     name: "conv2d_depthwise",
@@ -148,9 +149,35 @@ static DEPTHWISE: Shader = Shader {
     params: Params::FIELDS,
 };
 
-/// Pixels along the row and groups of output channels that one invocation of the direct kernel computes.
-const PIXELS: u32 = 4;
-const GROUPS: u32 = 2;
+impl Conv2d {
+    /// True if neighbouring outputs share two of three pixels of every row: a kernel of its own uses that.
+    fn is_row(&self) -> bool {
+        self.kernel[1] == 3 && self.stride[1] == 1 && self.dilation[1] == 1
+    }
+
+    fn blocks(&self) -> Blocks {
+        Blocks::new(self.kernel[0] * self.kernel[1] * self.in_channels.next_multiple_of(LANES), self.out_channels)
+    }
+
+    fn constants(&self) -> Vec<(&'static str, f64)> {
+        let mut constants = vec![
+            ("KERNEL_HEIGHT", self.kernel[0] as f64),
+            ("STRIDE_Y", self.stride[0] as f64),
+            ("DILATION_Y", self.dilation[0] as f64),
+            ("BORDER", f64::from(self.border as u32)),
+            ("RESIDUAL", residual_constant(self.residual)),
+        ];
+        if self.is_depthwise() || !self.is_row() {
+            constants.extend([
+                ("KERNEL_WIDTH", self.kernel[1] as f64),
+                ("STRIDE_X", self.stride[1] as f64),
+                ("DILATION_X", self.dilation[1] as f64),
+            ]);
+        }
+        constants.extend(self.activation.constants());
+        constants
+    }
+}
 
 impl Operator for Conv2d {
     fn channels(&self, inputs: &[usize]) -> Result<usize> {
@@ -216,6 +243,24 @@ impl Operator for Conv2d {
         Ok(vec![self.pack_weight(&weight.data), epilogue])
     }
 
+    fn pack_device(&self, params: &[Param]) -> Result<Vec<Packed>> {
+        let mut packed = self.pack(params)?.into_iter();
+        let matrix = packed.next().unwrap_or_default();
+        let weight = if self.is_depthwise() {
+            Packed::Stored(matrix)
+        } else if self.is_row() {
+            // From [ky][i][kx][lane] to [ky][kx][i][lane].
+            let groups = self.in_channels.div_ceil(LANES);
+            self.blocks().pack(&matrix, |row| {
+                let (line, kx, lane) = (row / (3 * LANES), row / LANES % 3, row % LANES);
+                ((line / groups * 3 + kx) * groups + line % groups) * LANES + lane
+            })
+        } else {
+            self.blocks().pack(&matrix, |row| row)
+        };
+        Ok(std::iter::once(weight).chain(packed.map(Packed::Stored)).collect())
+    }
+
     fn flops(&self, io: &Io) -> u64 {
         let shape = io.output.shape;
         let taps = self.kernel[0] * self.kernel[1] * self.in_channels / self.groups;
@@ -223,7 +268,7 @@ impl Operator for Conv2d {
         (shape.channels * shape.height * shape.width) as u64 * (2 * taps as u64 + store)
     }
 
-    fn dispatch(&self, io: &Io) -> Result<Dispatch> {
+    fn dispatches(&self, io: &Io) -> Result<Vec<Dispatch>> {
         let (src, dst) = (io.inputs[0].shape, io.output.shape);
         let params = Params {
             src_width: to_u32(src.width)?,
@@ -234,41 +279,37 @@ impl Operator for Conv2d {
             dst_groups: to_u32(dst.channel_groups())?,
             pad_left: to_u32(self.padding[1][0])? as i32,
             pad_top: to_u32(self.padding[0][0])? as i32,
+            group: 0,
+            block: 0,
+            row: 0,
         };
-        let residual = match self.residual {
-            None => 0,
-            Some(Residual::BeforeActivation) => 1,
-            Some(Residual::AfterActivation) => 2,
-        };
-        let mut constants = vec![
-            ("KERNEL_HEIGHT", self.kernel[0] as f64),
-            ("KERNEL_WIDTH", self.kernel[1] as f64),
-            ("STRIDE_Y", self.stride[0] as f64),
-            ("STRIDE_X", self.stride[1] as f64),
-            ("DILATION_Y", self.dilation[0] as f64),
-            ("DILATION_X", self.dilation[1] as f64),
-            ("BORDER", f64::from(self.border as u32)),
-            ("RESIDUAL", f64::from(residual)),
-        ];
-        constants.extend(self.activation.constants());
-        let (shader, width, groups) = if self.is_depthwise() {
-            (&DEPTHWISE, params.dst_width, params.dst_groups)
-        } else {
-            (&DIRECT, params.dst_width.div_ceil(PIXELS), params.dst_groups.div_ceil(GROUPS))
-        };
-        Ok(Dispatch {
+        let constants = self.constants();
+        let dispatch = |shader, params: Params, weight| Dispatch {
             shader,
-            constants,
+            constants: constants.clone(),
             params: params.bytes(),
             // Without a residual its binding reads the source, which the kernel then never does.
             bindings: vec![
                 Binding::Input(0),
-                Binding::Weight(0),
+                weight,
                 Binding::Weight(1),
                 Binding::Input(usize::from(self.residual.is_some())),
                 Binding::Output,
             ],
-            workgroups: [width.div_ceil(WORKGROUP), params.dst_height.div_ceil(WORKGROUP), groups],
+            workgroups: [
+                params.dst_width.div_ceil(WORKGROUP),
+                params.dst_height.div_ceil(WORKGROUP),
+                params.dst_groups,
+            ],
+        };
+        if self.is_depthwise() {
+            return Ok(vec![dispatch(&DEPTHWISE, params, Binding::Weight(0))]);
+        }
+        let blocks = self.blocks();
+        let shader = blocks.shader(if self.is_row() { &ROW_VARIANTS } else { &DIRECT_VARIANTS });
+        let runs = to_u32(dst.width.div_ceil(blocks::PIXELS as usize) * dst.height)?;
+        blocks.dispatches(runs, |group, block, row, weight| {
+            dispatch(shader, Params { group, block, row, ..params }, weight)
         })
     }
 }

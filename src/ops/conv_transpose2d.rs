@@ -201,7 +201,7 @@ impl Operator for ConvTranspose2d {
         2 * products + store * (dst.channels * dst.height * dst.width) as u64
     }
 
-    fn dispatch(&self, io: &Io) -> Result<Dispatch> {
+    fn dispatches(&self, io: &Io) -> Result<Vec<Dispatch>> {
         let (src, dst) = (io.inputs[0].shape, io.output.shape);
         // The kernel's positions are signed.
         to_u32(dst.width.max(dst.height).saturating_mul(2))?;
@@ -228,12 +228,12 @@ impl Operator for ConvTranspose2d {
         // A workgroup computes pixels of one phase only: `stride` apart, they meet the same taps.
         let columns = params.dst_width.div_ceil(stride_x).div_ceil(WORKGROUP * PIXELS);
         let rows = params.dst_height.div_ceil(stride_y).div_ceil(WORKGROUP);
-        Ok(Dispatch {
+        Ok(vec![Dispatch {
             shader: &SHADER,
             constants,
             params: params.bytes(),
             bindings: vec![Binding::Input(0), Binding::Weight(0), Binding::Weight(1), Binding::Output],
             workgroups: [columns * stride_x, rows * stride_y, params.dst_groups.div_ceil(GROUPS)],
-        })
+        }])
     }
 }

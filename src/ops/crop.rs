@@ -89,7 +89,7 @@ impl Operator for Crop {
         0
     }
 
-    fn dispatch(&self, io: &Io) -> Result<Dispatch> {
+    fn dispatches(&self, io: &Io) -> Result<Vec<Dispatch>> {
         let (src, dst) = (io.inputs[0].shape, io.output.shape);
         let params = Params {
             src_width: to_u32(src.width)?,
@@ -99,12 +99,12 @@ impl Operator for Crop {
             left: to_u32(self.before(1))?,
             top: to_u32(self.before(0))?,
         };
-        Ok(Dispatch {
+        Ok(vec![Dispatch {
             shader: &SHADER,
             constants: Vec::new(),
             params: params.bytes(),
             bindings: vec![Binding::Input(0), Binding::Output],
             workgroups: [params.dst_width.div_ceil(WORKGROUP), params.dst_height.div_ceil(WORKGROUP), params.groups],
-        })
+        }])
     }
 }

@@ -18,7 +18,7 @@ pub struct Shader {
 }
 
 /// A file of `shaders/lib`: functions that several kernels share.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 pub struct Library {
     /// File name without its ending.
     pub name: &'static str,
@@ -39,6 +39,15 @@ pub const PRELUDE_F32: &str = include_str!("../../shaders/lib/elem_f32.wgsl");
 /// The storage type's definitions in f16.
 pub const PRELUDE_F16: &str = include_str!("../../shaders/lib/elem_f16.wgsl");
 
+/// Weights as a device keeps them.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Packed {
+    /// In the storage type, in a buffer of their own.
+    Stored(Vec<f32>),
+    /// In f32 whatever the storage type, for uniform or storage bindings.
+    Blocks(Vec<f32>),
+}
+
 /// A buffer that a kernel reads or writes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Binding {
@@ -46,6 +55,15 @@ pub enum Binding {
     Input(usize),
     /// The packed weights of this index.
     Weight(usize),
+    /// A stretch of packed weights that are [`Packed::Blocks`].
+    Block {
+        /// Index of the packed weights.
+        weight: usize,
+        /// First byte.
+        start: u64,
+        /// Number of bytes; what lies behind the weights is not read.
+        bytes: u64,
+    },
     /// The operator's output.
     Output,
 }

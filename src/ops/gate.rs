@@ -49,7 +49,7 @@ impl Operator for Gate {
         (1 + self.activation.flops()) * (shape.channels * shape.height * shape.width) as u64
     }
 
-    fn dispatch(&self, io: &Io) -> Result<Dispatch> {
+    fn dispatches(&self, io: &Io) -> Result<Vec<Dispatch>> {
         let (src, dst) = (io.inputs[0].shape, io.output.shape);
         let params = Params {
             width: to_u32(dst.width)?,
@@ -58,12 +58,12 @@ impl Operator for Gate {
             dst_groups: to_u32(dst.channel_groups())?,
             channels: to_u32(dst.channels)?,
         };
-        Ok(Dispatch {
+        Ok(vec![Dispatch {
             shader: &SHADER,
             constants: self.activation.constants().to_vec(),
             params: params.bytes(),
             bindings: vec![Binding::Input(0), Binding::Weight(0), Binding::Output],
             workgroups: [params.width.div_ceil(WORKGROUP), params.height.div_ceil(WORKGROUP), params.dst_groups],
-        })
+        }])
     }
 }

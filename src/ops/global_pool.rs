@@ -65,15 +65,15 @@ impl Operator for GlobalPool {
         (shape.channels * shape.height * shape.width) as u64
     }
 
-    fn dispatch(&self, io: &Io) -> Result<Dispatch> {
+    fn dispatches(&self, io: &Io) -> Result<Vec<Dispatch>> {
         let shape = io.inputs[0].shape;
         let params = Params { pixels: to_u32(shape.pixels()?)?, groups: to_u32(shape.channel_groups())? };
-        Ok(Dispatch {
+        Ok(vec![Dispatch {
             shader: &SHADER,
             constants: vec![("IS_MAX", f64::from(u8::from(self.kind == PoolKind::Max)))],
             params: params.bytes(),
             bindings: vec![Binding::Input(0), Binding::Output],
             workgroups: [params.groups, 1, 1],
-        })
+        }])
     }
 }

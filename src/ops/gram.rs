@@ -88,15 +88,15 @@ impl Operator for Gram {
         pixels.saturating_mul(self.heads as u64).saturating_mul(each)
     }
 
-    fn dispatch(&self, io: &Io) -> Result<Dispatch> {
+    fn dispatches(&self, io: &Io) -> Result<Vec<Dispatch>> {
         let shape = io.inputs[0].shape;
         let params = Params { pixels: to_u32(shape.pixels()?)?, src_groups: to_u32(shape.channel_groups())? };
-        Ok(Dispatch {
+        Ok(vec![Dispatch {
             shader: &SHADER,
             constants: vec![("HEADS", self.heads as f64), ("HEAD_CHANNELS", self.head_channels as f64)],
             params: params.bytes(),
             bindings: vec![Binding::Input(0), Binding::Weight(0), Binding::Output],
             workgroups: [to_u32(self.head_channels.div_ceil(LANES))?, to_u32(self.heads)?, 1],
-        })
+        }])
     }
 }

@@ -78,7 +78,7 @@ impl Operator for LayerNorm {
         8 * (shape.channels * shape.height * shape.width) as u64
     }
 
-    fn dispatch(&self, io: &Io) -> Result<Dispatch> {
+    fn dispatches(&self, io: &Io) -> Result<Vec<Dispatch>> {
         let shape = io.output.shape;
         let params = Params {
             width: to_u32(shape.width)?,
@@ -87,12 +87,12 @@ impl Operator for LayerNorm {
             channels: to_u32(shape.channels)?,
             eps: self.eps,
         };
-        Ok(Dispatch {
+        Ok(vec![Dispatch {
             shader: &SHADER,
             constants: vec![("CENTER", f64::from(u32::from(self.center)))],
             params: params.bytes(),
             bindings: vec![Binding::Input(0), Binding::Weight(0), Binding::Output],
             workgroups: [params.width.div_ceil(WORKGROUP), params.height.div_ceil(WORKGROUP), 1],
-        })
+        }])
     }
 }

@@ -6,7 +6,8 @@
 
 use super::activation::{self, Function};
 use super::conv2d::Residual;
-use super::dispatch::{self, Binding, Dispatch, Shader, params};
+use super::blocks::{self, Blocks, block_shaders};
+use super::dispatch::{self, Binding, Dispatch, Packed, Shader, params};
 use super::{Axis, Io, Operator, Param, to_u32};
 use crate::error::{Error, Result};
 use crate::tensor::LANES;
@@ -43,26 +44,29 @@ pub(crate) fn pack_epilogue(bias: Option<&Param>, slopes: Option<&Param>, channe
     Ok(epilogue)
 }
 
+/// The override `RESIDUAL`.
+pub(crate) fn residual_constant(residual: Option<Residual>) -> f64 {
+    match residual {
+        None => 0.0,
+        Some(Residual::BeforeActivation) => 1.0,
+        Some(Residual::AfterActivation) => 2.0,
+    }
+}
+
 params! {
-    struct Params { pixels: u32, src_groups: u32, dst_groups: u32, row: u32 }
+    struct Params { pixels: u32, src_groups: u32, dst_groups: u32, group: u32, block: u32, row: u32 }
 }
 
 /// The kernels of this operator.
-pub const SHADERS: &[&Shader] = &[&SHADER];
+pub const SHADERS: &[&Shader] = &LIST;
 
-static SHADER: Shader = Shader {
-    name: "linear",
-    source: include_str!("../../shaders/linear.wgsl"),
-    library: &[dispatch::ACTIVATION],
-    params: Params::FIELDS,
-};
+block_shaders!(LIST, VARIANTS, "linear", Params::FIELDS, [dispatch::ACTIVATION]);
 
-/// Invocations of a workgroup, the pixels of each, and the groups of output channels of each.
-const INVOCATIONS: u32 = 64;
-const PIXELS: u32 = 4;
-const GROUPS: u32 = 2;
-/// Workgroups of one row of the grid; a device allows 65535.
-const ROW: u32 = 32768;
+impl Linear {
+    fn blocks(&self) -> Blocks {
+        Blocks::new(self.in_channels.next_multiple_of(LANES), self.out_channels)
+    }
+}
 
 impl Operator for Linear {
     fn channels(&self, inputs: &[usize]) -> Result<usize> {
@@ -110,42 +114,39 @@ impl Operator for Linear {
         Ok(vec![packed, pack_epilogue(bias, slopes, self.out_channels)?])
     }
 
+    fn pack_device(&self, params: &[Param]) -> Result<Vec<Packed>> {
+        let mut packed = self.pack(params)?.into_iter();
+        let matrix = packed.next().unwrap_or_default();
+        let weight = self.blocks().pack(&matrix, |row| row);
+        Ok(std::iter::once(weight).chain(packed.map(Packed::Stored)).collect())
+    }
+
     fn flops(&self, io: &Io) -> u64 {
         let shape = io.output.shape;
         let store = u64::from(self.bias) + u64::from(self.residual.is_some()) + self.activation.flops();
         (shape.channels * shape.height * shape.width) as u64 * (2 * self.in_channels as u64 + store)
     }
 
-    fn dispatch(&self, io: &Io) -> Result<Dispatch> {
+    fn dispatches(&self, io: &Io) -> Result<Vec<Dispatch>> {
         let pixels = to_u32(io.output.shape.pixels()?)?;
-        let blocks = pixels.div_ceil(INVOCATIONS * PIXELS);
-        let row = blocks.min(ROW);
-        let params = Params {
-            pixels,
-            src_groups: to_u32(io.inputs[0].shape.channel_groups())?,
-            dst_groups: to_u32(io.output.shape.channel_groups())?,
-            row,
-        };
-        let residual = match self.residual {
-            None => 0,
-            Some(Residual::BeforeActivation) => 1,
-            Some(Residual::AfterActivation) => 2,
-        };
-        let mut constants = vec![("RESIDUAL", f64::from(residual))];
+        let src_groups = to_u32(io.inputs[0].shape.channel_groups())?;
+        let dst_groups = to_u32(io.output.shape.channel_groups())?;
+        let mut constants = vec![("RESIDUAL", residual_constant(self.residual))];
         constants.extend(self.activation.constants());
-        Ok(Dispatch {
-            shader: &SHADER,
-            constants,
-            params: params.bytes(),
+        let blocks = self.blocks();
+        blocks.dispatches(pixels.div_ceil(blocks::PIXELS), |group, block, row, weight| Dispatch {
+            shader: blocks.shader(&VARIANTS),
+            constants: constants.clone(),
+            params: Params { pixels, src_groups, dst_groups, group, block, row }.bytes(),
             // Without a residual its binding reads the source, which the kernel then never does.
             bindings: vec![
                 Binding::Input(0),
-                Binding::Weight(0),
+                weight,
                 Binding::Weight(1),
                 Binding::Input(usize::from(self.residual.is_some())),
                 Binding::Output,
             ],
-            workgroups: [row, blocks.div_ceil(row.max(1)), params.dst_groups.div_ceil(GROUPS)],
+            workgroups: [0; 3],
         })
     }
 }

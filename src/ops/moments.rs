@@ -69,7 +69,7 @@ impl Operator for Moments {
         4 * (shape.channels * shape.height * shape.width) as u64
     }
 
-    fn dispatch(&self, io: &Io) -> Result<Dispatch> {
+    fn dispatches(&self, io: &Io) -> Result<Vec<Dispatch>> {
         let shape = io.inputs[0].shape;
         let per_channel = self.groups == self.channels;
         // Single channels are served four at a time, as they are stored.
@@ -81,12 +81,12 @@ impl Operator for Moments {
             group_channels: to_u32(group_channels)?,
             eps: self.eps,
         };
-        Ok(Dispatch {
+        Ok(vec![Dispatch {
             shader: &SHADER,
             constants: vec![("PER_CHANNEL", f64::from(u32::from(per_channel)))],
             params: params.bytes(),
             bindings: vec![Binding::Input(0), Binding::Output],
             workgroups: [params.channels.div_ceil(params.group_channels), 1, 1],
-        })
+        }])
     }
 }

@@ -88,7 +88,7 @@ impl Operator for Normalize {
         each * (shape.channels * shape.height * shape.width) as u64
     }
 
-    fn dispatch(&self, io: &Io) -> Result<Dispatch> {
+    fn dispatches(&self, io: &Io) -> Result<Vec<Dispatch>> {
         let shape = io.output.shape;
         let params = Params {
             width: to_u32(shape.width)?,
@@ -98,7 +98,7 @@ impl Operator for Normalize {
         };
         let mut constants = vec![("RESIDUAL", f64::from(u32::from(self.residual)))];
         constants.extend(self.activation.constants());
-        Ok(Dispatch {
+        Ok(vec![Dispatch {
             shader: &SHADER,
             constants,
             params: params.bytes(),
@@ -111,6 +111,6 @@ impl Operator for Normalize {
                 Binding::Output,
             ],
             workgroups: [params.width.div_ceil(WORKGROUP), params.height.div_ceil(WORKGROUP), params.groups],
-        })
+        }])
     }
 }

@@ -96,7 +96,7 @@ impl Operator for Pad {
         0
     }
 
-    fn dispatch(&self, io: &Io) -> Result<Dispatch> {
+    fn dispatches(&self, io: &Io) -> Result<Vec<Dispatch>> {
         let (src, dst) = (io.inputs[0].shape, io.output.shape);
         // The kernel's positions are signed, and twice a size must fit.
         to_u32(dst.width.max(dst.height).saturating_mul(2))?;
@@ -109,12 +109,12 @@ impl Operator for Pad {
             pad_left: to_u32(self.before(1))? as i32,
             pad_top: to_u32(self.before(0))? as i32,
         };
-        Ok(Dispatch {
+        Ok(vec![Dispatch {
             shader: &SHADER,
             constants: vec![("BORDER", f64::from(self.border as u32))],
             params: params.bytes(),
             bindings: vec![Binding::Input(0), Binding::Output],
             workgroups: [params.dst_width.div_ceil(WORKGROUP), params.dst_height.div_ceil(WORKGROUP), params.groups],
-        })
+        }])
     }
 }

@@ -70,7 +70,7 @@ impl Operator for PixelUnshuffle {
         0
     }
 
-    fn dispatch(&self, io: &Io) -> Result<Dispatch> {
+    fn dispatches(&self, io: &Io) -> Result<Vec<Dispatch>> {
         let (src, dst) = (io.inputs[0].shape, io.output.shape);
         let params = Params {
             src_width: to_u32(src.width)?,
@@ -80,7 +80,7 @@ impl Operator for PixelUnshuffle {
             dst_groups: to_u32(dst.channel_groups())?,
             dst_channels: to_u32(dst.channels)?,
         };
-        Ok(Dispatch {
+        Ok(vec![Dispatch {
             shader: &SHADER,
             constants: vec![("FACTOR", self.factor as f64)],
             params: params.bytes(),
@@ -90,6 +90,6 @@ impl Operator for PixelUnshuffle {
                 params.dst_height.div_ceil(WORKGROUP),
                 params.dst_groups,
             ],
-        })
+        }])
     }
 }

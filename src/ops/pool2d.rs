@@ -97,7 +97,7 @@ impl Operator for Pool2d {
         (shape.channels * shape.height * shape.width) as u64 * (self.kernel[0] * self.kernel[1]) as u64
     }
 
-    fn dispatch(&self, io: &Io) -> Result<Dispatch> {
+    fn dispatches(&self, io: &Io) -> Result<Vec<Dispatch>> {
         let (src, dst) = (io.inputs[0].shape, io.output.shape);
         let params = Params {
             src_width: to_u32(src.width)?,
@@ -108,7 +108,7 @@ impl Operator for Pool2d {
             pad_left: to_u32(self.padding[1][0])?,
             pad_top: to_u32(self.padding[0][0])?,
         };
-        Ok(Dispatch {
+        Ok(vec![Dispatch {
             shader: &SHADER,
             constants: vec![
                 ("KERNEL_HEIGHT", self.kernel[0] as f64),
@@ -121,6 +121,6 @@ impl Operator for Pool2d {
             params: params.bytes(),
             bindings: vec![Binding::Input(0), Binding::Output],
             workgroups: [params.dst_width.div_ceil(WORKGROUP), params.dst_height.div_ceil(WORKGROUP), params.groups],
-        })
+        }])
     }
 }

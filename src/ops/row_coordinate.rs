@@ -38,19 +38,19 @@ impl Operator for RowCoordinate {
         (io.output.shape.height * io.output.shape.width) as u64
     }
 
-    fn dispatch(&self, io: &Io) -> Result<Dispatch> {
+    fn dispatches(&self, io: &Io) -> Result<Vec<Dispatch>> {
         let params = Params {
             width: to_u32(io.output.shape.width)?,
             height: to_u32(io.output.shape.height)?,
             top: to_u32(io.output.origin[0])?,
             full_height: to_u32(io.output.full[0])?,
         };
-        Ok(Dispatch {
+        Ok(vec![Dispatch {
             shader: &SHADER,
             constants: Vec::new(),
             params: params.bytes(),
             bindings: vec![Binding::Output],
             workgroups: [params.width.div_ceil(WORKGROUP), params.height.div_ceil(WORKGROUP), 1],
-        })
+        }])
     }
 }

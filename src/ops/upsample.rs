@@ -105,7 +105,7 @@ impl Operator for Upsample {
         each * (shape.channels * shape.height * shape.width) as u64
     }
 
-    fn dispatch(&self, io: &Io) -> Result<Dispatch> {
+    fn dispatches(&self, io: &Io) -> Result<Vec<Dispatch>> {
         let (from, to) = (io.inputs[0], io.output);
         if self.mode == (Interpolation::Bilinear { align_corners: true }) {
             // The kernel's numerator.
@@ -133,7 +133,7 @@ impl Operator for Upsample {
             dst_top: to_u32(to.origin[0])?,
             groups: to_u32(to.shape.channel_groups())?,
         };
-        Ok(Dispatch {
+        Ok(vec![Dispatch {
             shader: &SHADER,
             constants: vec![
                 ("SCALE_Y", self.scale[0] as f64),
@@ -142,7 +142,7 @@ impl Operator for Upsample {
             ],
             params: params.bytes(),
             bindings: vec![Binding::Input(0), Binding::Output],
-            workgroups: [params.dst_width.div_ceil(WORKGROUP), params.dst_height.div_ceil(WORKGROUP), params.groups],
-        })
+            workgroups: [params.dst_width.div_ceil(WORKGROUP), params.dst_height.div_ceil(WORKGROUP), 1],
+        }])
     }
 }

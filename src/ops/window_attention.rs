@@ -152,7 +152,7 @@ impl Operator for WindowAttention {
         (self.heads as u64).saturating_mul(each).saturating_mul((shape.height * shape.width) as u64)
     }
 
-    fn dispatch(&self, io: &Io) -> Result<Dispatch> {
+    fn dispatches(&self, io: &Io) -> Result<Vec<Dispatch>> {
         let (src, dst) = (io.inputs[0].shape, io.output.shape);
         // At most zero and above the window's negative: where the tile's first window starts in the tile.
         let [start_y, start_x] = Axis::BOTH.map(|axis| {
@@ -176,7 +176,7 @@ impl Operator for WindowAttention {
             start_x: start_x as i32,
             start_y: start_y as i32,
         };
-        Ok(Dispatch {
+        Ok(vec![Dispatch {
             shader: &SHADER,
             constants: vec![
                 ("HEADS", self.heads as f64),
@@ -192,7 +192,7 @@ impl Operator for WindowAttention {
                 windows(start_y, dst.height, self.window[0])?,
                 to_u32(self.heads * blocks)?,
             ],
-        })
+        }])
     }
 }
 

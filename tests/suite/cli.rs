@@ -624,6 +624,40 @@ fn models_are_described_before_they_run() {
 }
 
 #[test]
+fn a_device_is_measured_after_its_answer_was_checked() {
+    let folder = folder(&[]);
+    let at = folder.path();
+    let sizes = ["--size", "48x32", "--size", "33x70", "-r", "3", "--device", "cpu"];
+    let with = |first: &[&'static str]| -> Vec<&str> { first.iter().chain(&sizes).copied().collect() };
+    let records = expect(0, at, &with(&["bench", "g.safetensors", "--json"])).records();
+    assert_eq!(records.len(), 2);
+    for (record, width) in records.iter().zip([48, 33]) {
+        assert_eq!((&record["size"]["width"], &record["device"]["kind"]), (&width.into(), &"cpu".into()));
+        assert_eq!((&record["model"], &record["precision"]), (&"g".into(), &"f32".into()));
+        for key in ["frames_per_second", "ms_per_megapixel", "gflop", "gflops", "activation_bytes", "weight_bytes"] {
+            assert!(record[key].as_f64().unwrap() > 0.0, "{key}: {record}");
+        }
+        for key in ["open_ms", "first_ms"] {
+            assert!(record[key].as_f64().unwrap() > 0.0, "{key}: {record}");
+        }
+        let [min, median, max] = ["min", "median", "max"].map(|key| record["ms"][key].as_f64().unwrap());
+        assert!(0.0 < min && min <= median && median <= max, "{record}");
+        // In tiles and whole, the CPU's answer is the same bits.
+        assert_eq!(record["error"], 0.0);
+    }
+    let text = String::from_utf8(expect(0, at, &with(&["bench", "g.safetensors"])).stdout).unwrap();
+    assert!(text.starts_with("cpu, f32\n") && text.lines().count() == 4, "{text}");
+
+    fs::write(at.join("bad.safetensors"), "bad").unwrap();
+    expect(3, at, &with(&["bench", "bad.safetensors", "g.safetensors"]));
+    expect(5, at, &with(&["bench", "bad.safetensors"]));
+    expect(1, at, &with(&["bench", "missing.safetensors"]));
+    expect(2, at, &["bench", "--size", "10"]);
+    expect(2, at, &["bench", "--repetitions", "0"]);
+    expect(4, at, &["bench", "g.safetensors", "--device", "no such device"]);
+}
+
+#[test]
 fn phantoms_are_repeatable_and_can_be_compared() {
     let folder = folder(&[]);
     let at = folder.path();

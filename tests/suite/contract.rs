@@ -45,7 +45,8 @@ fn bindings_are_numbered_from_zero_and_the_result_is_last() {
         for (index, (binding, group, space)) in bindings.into_iter().enumerate() {
             assert_eq!((binding as usize, group), (index, 0), "{}", shader.name);
             match space {
-                naga::AddressSpace::Uniform => assert_eq!(index, 0, "{}: Params is binding 0", shader.name),
+                // Blocks of weights may stand in uniform memory too.
+                naga::AddressSpace::Uniform => assert!(index < last, "{}: binding {index}", shader.name),
                 naga::AddressSpace::Storage { access } => {
                     let writes = access.contains(naga::StorageAccess::STORE);
                     assert_eq!(writes, index == last, "{}: only the last binding is written", shader.name);

@@ -1,0 +1,141 @@
+// 2-D convolution with kernels three pixels wide and a horizontal step of one: each invocation keeps a run of 8 pixels of a
+// row x a block of output channels in registers, and every pixel that it loads serves three taps.
+//   dst[o, y, x] = f(bias[o] + sum over ky, i, kx of weight[o, i, ky, kx] * src[i, y*stride + ky*dilation - pad, x + kx - pad])
+// src [in, h, w]   weight as blocks [ky][in / 4][kx][4] of output channels   epilogue bias [out], then slope [out]
+// dst [out, h', w']. The order of the sum is the same for every pixel: it gets the same bits in any tile.
+
+struct Params {
+    src_width: u32,
+    src_height: u32,
+    src_groups: u32,
+    dst_width: u32,
+    dst_height: u32,
+    dst_groups: u32,
+    pad_left: i32,
+    pad_top: i32,
+    // First group of output channels, length of a block of weights, workgroups in x.
+    group: u32,
+    block: u32,
+    row: u32,
+}
+
+override KERNEL_HEIGHT: u32;
+override STRIDE_Y: u32;
+override DILATION_Y: u32;
+override BORDER: u32;
+// 0 none, 1 added before the activation, 2 after.
+override RESIDUAL: u32;
+
+const INVOCATIONS = 32u;
+const PIXELS = 8u;
+
+@group(0) @binding(0) var<uniform> params: Params;
+@group(0) @binding(1) var<storage, read> src: array<elem4>;
+@group(0) @binding(3) var<storage, read> epilogue: array<elem4>;
+@group(0) @binding(4) var<storage, read> residual: array<elem4>;
+@group(0) @binding(5) var<storage, read_write> dst: array<elem4>;
+
+@compute @workgroup_size(INVOCATIONS, 1, 1)
+fn main(@builtin(local_invocation_index) local: u32, @builtin(workgroup_id) workgroup: vec3<u32>) {
+    // Runs of pixels, counted through the rows; those behind the last one repeat it and are not stored.
+    let runs = (params.dst_width + PIXELS - 1u) / PIXELS;
+    let index = (workgroup.y * params.row + workgroup.x) * INVOCATIONS + local;
+    let run = min(index, runs * params.dst_height - 1u);
+    let y = run / runs;
+    let x0 = (run % runs) * PIXELS;
+    let group = params.group + workgroup.z * GROUPS;
+
+    var column: array<u32, 10>;
+    var inside: array<f32, 10>;
+    for (var p = 0u; p < 10u; p++) {
+        let x = border(i32(x0 + p) - params.pad_left, i32(params.src_width), BORDER);
+        // A run's end beyond the row may lie beyond the border too: it reads some pixel and is not stored.
+        column[p] = u32(clamp(x, 0, i32(params.src_width) - 1)) * params.src_groups;
+        inside[p] = select(0.0, 1.0, x >= 0);
+    }
+    var sum0 = bias(group);
+    var sum1 = bias(group);
+    var sum2 = bias(group);
+    var sum3 = bias(group);
+    var sum4 = bias(group);
+    var sum5 = bias(group);
+    var sum6 = bias(group);
+    var sum7 = bias(group);
+    var at = workgroup.z * params.block;
+    for (var ky = 0u; ky < KERNEL_HEIGHT; ky++) {
+        let y = border(i32(y * STRIDE_Y + ky * DILATION_Y) - params.pad_top, i32(params.src_height), BORDER);
+        let weighs = select(0.0, 1.0, y >= 0);
+        let row = u32(max(y, 0)) * params.src_width * params.src_groups;
+        for (var i = 0u; i < params.src_groups; i++) {
+            let v0 = vec4<f32>(src[row + column[0] + i]) * (inside[0] * weighs);
+            let v1 = vec4<f32>(src[row + column[1] + i]) * (inside[1] * weighs);
+            let v2 = vec4<f32>(src[row + column[2] + i]) * (inside[2] * weighs);
+            let v3 = vec4<f32>(src[row + column[3] + i]) * (inside[3] * weighs);
+            let v4 = vec4<f32>(src[row + column[4] + i]) * (inside[4] * weighs);
+            let v5 = vec4<f32>(src[row + column[5] + i]) * (inside[5] * weighs);
+            let v6 = vec4<f32>(src[row + column[6] + i]) * (inside[6] * weighs);
+            let v7 = vec4<f32>(src[row + column[7] + i]) * (inside[7] * weighs);
+            let v8 = vec4<f32>(src[row + column[8] + i]) * (inside[8] * weighs);
+            let v9 = vec4<f32>(src[row + column[9] + i]) * (inside[9] * weighs);
+            var w: block;
+            w = weight[at];
+            sum0 += w * v0.x; sum1 += w * v1.x; sum2 += w * v2.x; sum3 += w * v3.x;
+            sum4 += w * v4.x; sum5 += w * v5.x; sum6 += w * v6.x; sum7 += w * v7.x;
+            w = weight[at + 4u];
+            sum0 += w * v1.x; sum1 += w * v2.x; sum2 += w * v3.x; sum3 += w * v4.x;
+            sum4 += w * v5.x; sum5 += w * v6.x; sum6 += w * v7.x; sum7 += w * v8.x;
+            w = weight[at + 8u];
+            sum0 += w * v2.x; sum1 += w * v3.x; sum2 += w * v4.x; sum3 += w * v5.x;
+            sum4 += w * v6.x; sum5 += w * v7.x; sum6 += w * v8.x; sum7 += w * v9.x;
+            w = weight[at + 1u];
+            sum0 += w * v0.y; sum1 += w * v1.y; sum2 += w * v2.y; sum3 += w * v3.y;
+            sum4 += w * v4.y; sum5 += w * v5.y; sum6 += w * v6.y; sum7 += w * v7.y;
+            w = weight[at + 5u];
+            sum0 += w * v1.y; sum1 += w * v2.y; sum2 += w * v3.y; sum3 += w * v4.y;
+            sum4 += w * v5.y; sum5 += w * v6.y; sum6 += w * v7.y; sum7 += w * v8.y;
+            w = weight[at + 9u];
+            sum0 += w * v2.y; sum1 += w * v3.y; sum2 += w * v4.y; sum3 += w * v5.y;
+            sum4 += w * v6.y; sum5 += w * v7.y; sum6 += w * v8.y; sum7 += w * v9.y;
+            w = weight[at + 2u];
+            sum0 += w * v0.z; sum1 += w * v1.z; sum2 += w * v2.z; sum3 += w * v3.z;
+            sum4 += w * v4.z; sum5 += w * v5.z; sum6 += w * v6.z; sum7 += w * v7.z;
+            w = weight[at + 6u];
+            sum0 += w * v1.z; sum1 += w * v2.z; sum2 += w * v3.z; sum3 += w * v4.z;
+            sum4 += w * v5.z; sum5 += w * v6.z; sum6 += w * v7.z; sum7 += w * v8.z;
+            w = weight[at + 10u];
+            sum0 += w * v2.z; sum1 += w * v3.z; sum2 += w * v4.z; sum3 += w * v5.z;
+            sum4 += w * v6.z; sum5 += w * v7.z; sum6 += w * v8.z; sum7 += w * v9.z;
+            w = weight[at + 3u];
+            sum0 += w * v0.w; sum1 += w * v1.w; sum2 += w * v2.w; sum3 += w * v3.w;
+            sum4 += w * v4.w; sum5 += w * v5.w; sum6 += w * v6.w; sum7 += w * v7.w;
+            w = weight[at + 7u];
+            sum0 += w * v1.w; sum1 += w * v2.w; sum2 += w * v3.w; sum3 += w * v4.w;
+            sum4 += w * v5.w; sum5 += w * v6.w; sum6 += w * v7.w; sum7 += w * v8.w;
+            w = weight[at + 11u];
+            sum0 += w * v2.w; sum1 += w * v3.w; sum2 += w * v4.w; sum3 += w * v5.w;
+            sum4 += w * v6.w; sum5 += w * v7.w; sum6 += w * v8.w; sum7 += w * v9.w;
+            at += 12u;
+        }
+    }
+
+    let end = select(0u, params.dst_width, index == run);
+    var sums = array<block, 8>(sum0, sum1, sum2, sum3, sum4, sum5, sum6, sum7);
+    for (var p = 0u; p < PIXELS; p++) {
+        if x0 + p < end {
+            store_block(y * params.dst_width + x0 + p, group, sums[p]);
+        }
+    }
+}
+
+fn store(pixel: u32, group: u32, sum: vec4<f32>) {
+    let at = pixel * params.dst_groups + group;
+    var value = sum;
+    if RESIDUAL == 1u {
+        value += vec4<f32>(residual[at]);
+    }
+    value = activate(value, vec4<f32>(epilogue[params.dst_groups + group]));
+    if RESIDUAL == 2u {
+        value += vec4<f32>(residual[at]);
+    }
+    dst[at] = to_elem4(value);
+}

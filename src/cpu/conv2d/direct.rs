@@ -1,0 +1,72 @@
+//! Convolution by patches: a patch is read from the padded rows where it lies, never copied.
+
+use rayon::prelude::*;
+
+use crate::cpu::epilogue::Epilogue;
+use crate::cpu::matrix::{Product, Tiling};
+use crate::cpu::rows::{Ring, Source};
+use crate::cpu::{bands, row_elements, scratch};
+use crate::ops::Io;
+use crate::ops::conv2d::Conv2d;
+use crate::ops::layer_norm::LayerNorm;
+
+/// Elements of the products that wait for their epilogue: half of a first-level cache.
+const PRODUCT_ELEMENTS: usize = 4096;
+
+#[expect(clippy::too_many_arguments, reason = "an operator with everything that is fused into it")]
+pub(super) fn run(
+    op: &Conv2d,
+    tiling: Tiling,
+    io: &Io,
+    weight: &[f32],
+    src: &[f32],
+    norm: Option<(&LayerNorm, &[f32])>,
+    epilogue: &Epilogue<'_>,
+    output: &mut [f32],
+) {
+    let (from, to) = (io.inputs[0].shape, io.output.shape);
+    let lanes = from.padded_channels();
+    let [kernel_height, kernel_width] = op.kernel;
+    let [extent_y, extent_x] = [0, 1].map(|axis: usize| op.dilation[axis] * (op.kernel[axis] - 1) + 1);
+    let source = Source {
+        arch: tiling.arch(),
+        shape: from,
+        values: src,
+        border: op.border,
+        left: -(op.padding[1][0] as i64),
+        columns: (to.width - 1) * op.stride[1] + extent_x,
+        norm,
+    };
+    // The taps of a row lie side by side unless the kernel has gaps.
+    let segments = if op.dilation[1] == 1 { 1 } else { kernel_width };
+    let length = kernel_width / segments * lanes;
+    let (stride, lanes_out) = (tiling.stride(), epilogue.lanes());
+    let start = tiling.pad(epilogue.bias());
+    let block = (PRODUCT_ELEMENTS / stride).clamp(1, to.width);
+
+    let rows = bands::rows(to.height, row_elements(to) * extent_y.max(op.stride[0]));
+    output.par_chunks_mut(rows * to.width * lanes_out).enumerate().for_each(|(band, output)| {
+        scratch::with([extent_y * source.row_elements(), block * stride], |[padded, product]| {
+            let mut ring = Ring::new(&source, padded);
+            for (y, output) in (band * rows..).zip(output.chunks_exact_mut(to.width * lanes_out)) {
+                let top = (y * op.stride[0]) as i64 - op.padding[0][0] as i64;
+                let taps = (0..kernel_height).map(|tap| top + (tap * op.dilation[0]) as i64);
+                taps.clone().for_each(|row| ring.load(row));
+                let rows: Vec<&[f32]> = taps
+                    .flat_map(|row| {
+                        let row = ring.row(row);
+                        (0..segments).map(move |tap| &row[tap * op.dilation[1] * lanes..])
+                    })
+                    .collect();
+                for (index, output) in output.chunks_mut(block * lanes_out).enumerate() {
+                    let first = index * block;
+                    let shifted: Vec<&[f32]> = rows.iter().map(|row| &row[first * op.stride[1] * lanes..]).collect();
+                    let product = &mut product[..output.len() / lanes_out * stride];
+                    let step = op.stride[1] * lanes;
+                    Product { tiling, segments: &shifted, length, step, weight, start: &start, output: product }.run();
+                    epilogue.store(tiling.arch(), product, stride, output, (y * to.width + first) * lanes_out);
+                }
+            }
+        });
+    });
+}

@@ -1,0 +1,253 @@
+//! 3x3 convolution by Winograd's F(2x2, 3x3): 16 multiplications for four outputs instead of 36.
+//!
+//! Lavin and Gray, "Fast algorithms for convolutional neural networks", 2016: `A' [(G g G') * (B' d B)] A` for each 4x4
+//! patch `d` of the input and kernel `g`. Patches lie on the grid of the whole image's even outputs. Of the four outputs
+//! of a patch each is computed from its own nine inputs only, to the last bit, so that a tile needs no more of its
+//! surroundings than with any other algorithm. (F(4x4, 3x3) saves more but does not have this property.)
+
+use pulp::{Simd, WithSimd};
+use rayon::prelude::*;
+
+use crate::cpu::epilogue::Epilogue;
+use crate::cpu::matrix::{Product, Tiling, load, load_unchecked, store_unchecked};
+use crate::cpu::rows::{Ring, Source};
+use crate::cpu::{bands, scratch};
+use crate::ops::Io;
+use crate::ops::conv2d::Conv2d;
+use crate::ops::layer_norm::LayerNorm;
+
+/// Elements of a transformed patch.
+const POINTS: usize = 16;
+/// Transformed elements, before and after the products, that a second-level cache holds beside the weights.
+const CACHED_ELEMENTS: usize = 96 << 10;
+/// Elements that a vector may run over behind the last.
+const SLACK: usize = 16;
+
+/// The weight matrix `[9 * padded_in, width]` as 16 packed matrices `[padded_in, width]`.
+pub(super) fn pack(tiling: Tiling, weight: &[f32], width: usize) -> Vec<f32> {
+    let part = weight.len() / 9;
+    let transform = |[a, b, c]: [f64; 3]| [a, 0.5 * (a + b + c), 0.5 * (a - b + c), c];
+    let mut points = vec![vec![0.0f32; part]; POINTS];
+    for at in 0..part {
+        let tap = |y: usize, x: usize| f64::from(weight[(3 * y + x) * part + at]);
+        let rows = [0, 1, 2].map(|y| transform([tap(y, 0), tap(y, 1), tap(y, 2)]));
+        for x in 0..4 {
+            for (y, value) in transform([rows[0][x], rows[1][x], rows[2][x]]).into_iter().enumerate() {
+                points[4 * y + x][at] = value as f32;
+            }
+        }
+    }
+    points.iter().flat_map(|point| tiling.pack(point, width)).collect()
+}
+
+#[expect(clippy::too_many_arguments, reason = "an operator with everything that is fused into it")]
+pub(super) fn run(
+    op: &Conv2d,
+    tiling: Tiling,
+    io: &Io,
+    weight: &[f32],
+    src: &[f32],
+    norm: Option<(&LayerNorm, &[f32])>,
+    epilogue: &Epilogue<'_>,
+    output: &mut [f32],
+) {
+    let (from, to) = (io.inputs[0].shape, io.output.shape);
+    let (lanes_in, stride, lanes_out) = (from.padded_channels(), tiling.stride(), epilogue.lanes());
+    // Outputs before the tile's own that complete its first patches.
+    let [skip_y, skip_x] = io.output.origin.map(|origin| origin % 2);
+    let [patches_y, patches_x] = [(to.height + skip_y).div_ceil(2), (to.width + skip_x).div_ceil(2)];
+    let source = Source {
+        arch: tiling.arch(),
+        shape: from,
+        values: src,
+        border: op.border,
+        left: -((op.padding[1][0] + skip_x) as i64),
+        columns: 2 * patches_x + 2,
+        norm,
+    };
+    let start = tiling.pad(epilogue.bias());
+    let zeros = vec![0.0; stride];
+
+    // A strip is what is transformed together: part of a row of patches, or several short rows.
+    let strip = (CACHED_ELEMENTS / (POINTS * (lanes_in + stride))).max(8);
+    let strip_x = patches_x.div_ceil(patches_x.div_ceil(strip));
+    let rows = bands::rows(patches_y, 4 * to.width * stride);
+    let strip_y = (strip / patches_x).clamp(1, rows);
+    let patches = strip_x * strip_y;
+    let point_in = (patches * lanes_in + SLACK).next_multiple_of(SLACK);
+
+    let heights = (0..patches_y).step_by(rows).map(|first| {
+        let last = (first + rows).min(patches_y);
+        let height = (2 * last - skip_y).min(to.height) - (2 * first).saturating_sub(skip_y);
+        (first..last, height * to.width * lanes_out)
+    });
+    bands::split(output, heights).into_par_iter().for_each(|(band, output)| {
+        let sizes = [
+            (2 * strip_y + 2) * source.row_elements(),
+            POINTS * point_in,
+            POINTS * patches * stride,
+            4 * strip_x * stride,
+        ];
+        scratch::with(sizes, |[padded, transformed, products, results]| {
+            let mut ring = Ring::new(&source, padded);
+            // The first row that `output` holds.
+            let first_row = (2 * band.start).saturating_sub(skip_y);
+            for top in band.clone().step_by(strip_y) {
+                let height = strip_y.min(band.end - top);
+                let first_input = 2 * top as i64 - (skip_y + op.padding[0][0]) as i64;
+                (0..2 * height as i64 + 2).for_each(|row| ring.load(first_input + row));
+                for left in (0..patches_x).step_by(strip_x) {
+                    let width = strip_x.min(patches_x - left);
+                    for y in 0..height {
+                        let rows = [0, 1, 2, 3].map(|row| {
+                            let row = ring.row(first_input + (2 * y + row) as i64);
+                            &row[2 * left * lanes_in..]
+                        });
+                        let target = &mut transformed[y * width * lanes_in..];
+                        tiling.arch().dispatch(TransformInput { rows, lanes: lanes_in, width, point: point_in, target });
+                    }
+                    let count = height * width;
+                    let products = &mut products[..POINTS * count * stride];
+                    let point_weights = weight.chunks_exact(weight.len() / POINTS);
+                    let point_products = products.chunks_exact_mut(count * stride);
+                    for (point, (weight, output)) in point_weights.zip(point_products).enumerate() {
+                        let segments = &[&transformed[point * point_in..][..count * lanes_in]];
+                        let (length, step) = (lanes_in, lanes_in);
+                        Product { tiling, segments, length, step, weight, start: &zeros, output }.run();
+                    }
+                    for y in 0..height {
+                        let source = &products[y * width * stride..];
+                        let (upper, lower) = results[..4 * width * stride].split_at_mut(2 * width * stride);
+                        tiling.arch().dispatch(TransformOutput {
+                            source,
+                            point: count * stride,
+                            stride,
+                            width,
+                            bias: &start,
+                            rows: [&mut *upper, &mut *lower],
+                        });
+                        for (index, result) in [upper, lower].into_iter().enumerate() {
+                            let Some(row) = (2 * (top + y) + index).checked_sub(skip_y).filter(|&y| y < to.height)
+                            else {
+                                continue;
+                            };
+                            // The first result may stand before the tile, the last behind it.
+                            let before = if left == 0 { skip_x } else { 0 };
+                            let first = 2 * left + before - skip_x;
+                            let count = (2 * width - before).min(to.width - first);
+                            let target = &mut output[((row - first_row) * to.width + first) * lanes_out..];
+                            let target = &mut target[..count * lanes_out];
+                            let at = (row * to.width + first) * lanes_out;
+                            epilogue.store(tiling.arch(), &result[before * stride..][..count * stride], stride, target, at);
+                        }
+                    }
+                }
+            }
+        });
+    });
+}
+
+/// `B' d B` of a line of patches, for one group of channels after the other.
+struct TransformInput<'a> {
+    /// Four padded rows from the first patch's first pixel on.
+    rows: [&'a [f32]; 4],
+    lanes: usize,
+    /// Patches.
+    width: usize,
+    /// Elements from one transformed element to the next.
+    point: usize,
+    /// `[16, width, lanes]`, the 16 parts `point` elements apart.
+    target: &'a mut [f32],
+}
+
+impl WithSimd for TransformInput<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        let Self { rows, lanes, width, point, target } = self;
+        let [a, b, c, d] = rows;
+        // What the last vectors reach.
+        let last = lanes.next_multiple_of(S::F32_LANES);
+        let read = (2 * width + 1) * lanes + last;
+        assert!(rows.iter().all(|row| row.len() >= read) && target.len() >= 15 * point + (width - 1) * lanes + last);
+        for patch in 0..width {
+            // The last vector may run over into the next patch, which is written later.
+            for channel in (0..lanes).step_by(S::F32_LANES) {
+                let mut columns = [[simd.splat_f32s(0.0); 4]; 4];
+                for (x, column) in columns.iter_mut().enumerate() {
+                    let at = (2 * patch + x) * lanes + channel;
+                    // SAFETY: patch < width, x < 4 and channel < lanes, so that the vector ends within `read`.
+                    let values = unsafe { [a, b, c, d].map(|row| load_unchecked::<S>(row, at)) };
+                    *column = input_line(simd, values);
+                }
+                let [a, b, c, d] = columns;
+                for y in 0..4 {
+                    let values = input_line(simd, [a[y], b[y], c[y], d[y]]);
+                    for x in 0..4 {
+                        let at = (4 * y + x) * point + patch * lanes + channel;
+                        // SAFETY: 4 * y + x < 16 and the others as above, so that the vector ends within the target.
+                        unsafe { store_unchecked::<S>(target, at, values[x]) };
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[inline(always)]
+fn input_line<S: Simd>(simd: S, [a, b, c, d]: [S::f32s; 4]) -> [S::f32s; 4] {
+    [simd.sub_f32s(a, c), simd.add_f32s(b, c), simd.sub_f32s(c, b), simd.sub_f32s(b, d)]
+}
+
+#[inline(always)]
+fn output_line<S: Simd>(simd: S, [a, b, c, d]: [S::f32s; 4]) -> [S::f32s; 2] {
+    [simd.add_f32s(a, simd.add_f32s(b, c)), simd.sub_f32s(simd.sub_f32s(b, c), d)]
+}
+
+/// `A' m A` of a line of patches, plus the bias.
+struct TransformOutput<'a> {
+    /// 16 parts, `point` elements apart, each `[width, stride]`.
+    source: &'a [f32],
+    point: usize,
+    stride: usize,
+    /// Patches.
+    width: usize,
+    bias: &'a [f32],
+    /// Two rows of `[2 * width, stride]`.
+    rows: [&'a mut [f32]; 2],
+}
+
+impl WithSimd for TransformOutput<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        let Self { source, point, stride, width, bias, rows: [upper, lower] } = self;
+        assert!(stride.is_multiple_of(S::F32_LANES) && source.len() >= 15 * point + width * stride);
+        assert!(upper.len() >= 2 * width * stride && lower.len() >= 2 * width * stride);
+        for patch in 0..width {
+            for channel in (0..stride).step_by(S::F32_LANES) {
+                let first = patch * stride + channel;
+                let mut columns = [[simd.splat_f32s(0.0); 2]; 4];
+                for (x, column) in columns.iter_mut().enumerate() {
+                    let places = [x, 4 + x, 8 + x, 12 + x].map(|index| first + index * point);
+                    // SAFETY: index < 16, patch < width and whole vectors fit the stride.
+                    let values = unsafe { places.map(|at| load_unchecked::<S>(source, at)) };
+                    *column = output_line(simd, values);
+                }
+                let bias = load::<S>(bias, channel);
+                let [a, b, c, d] = columns;
+                for (y, row) in [&mut *upper, &mut *lower].into_iter().enumerate() {
+                    let [left, right] = output_line(simd, [a[y], b[y], c[y], d[y]]);
+                    let at = 2 * patch * stride + channel;
+                    // SAFETY: patch < width and whole vectors fit the stride.
+                    unsafe {
+                        store_unchecked::<S>(row, at, simd.add_f32s(left, bias));
+                        store_unchecked::<S>(row, at + stride, simd.add_f32s(right, bias));
+                    }
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,174 @@
+//! What is fused into the store of a matrix product: bias, activation, residual, gate.
+
+use pulp::{Arch, Simd, WithSimd};
+
+use super::activation;
+use super::matrix::{load, store};
+use crate::ops::activation::Function;
+use crate::ops::conv2d::Residual;
+use crate::tensor::LANES;
+
+/// Activation and residual, or a gate.
+pub(super) struct Epilogue<'a> {
+    pub(super) activation: Function,
+    /// Bias, then PReLU's slopes, each one for each stored channel.
+    pub(super) values: &'a [f32],
+    pub(super) residual: Option<(Residual, &'a [f32])>,
+    /// Channels of a gate's result and its function: the first half of the product, activated, times the second.
+    pub(super) gate: Option<(usize, Function, &'a [f32])>,
+}
+
+impl Epilogue<'_> {
+    pub(super) fn bias(&self) -> &[f32] {
+        &self.values[..self.values.len() / 2]
+    }
+
+    /// Stored channels of the result.
+    pub(super) fn lanes(&self) -> usize {
+        self.gate.map_or(self.values.len() / 2, |(channels, _, _)| channels.next_multiple_of(LANES))
+    }
+
+    /// Stores the products of a line of pixels, `stride` elements apart and with the bias in them, as whole pixels at
+    /// element `at` of the output.
+    pub(super) fn store(&self, arch: Arch, product: &[f32], stride: usize, output: &mut [f32], at: usize) {
+        arch.dispatch(Store { epilogue: self, product, stride, output, at });
+    }
+
+    /// Residual and activation, on whole pixels at element `at` of the output that have their bias already.
+    pub(super) fn finish(&self, arch: Arch, values: &mut [f32], at: usize) {
+        arch.dispatch(
+            #[inline(always)]
+            || self.apply(values, at),
+        );
+    }
+
+    #[inline(always)]
+    fn apply(&self, values: &mut [f32], at: usize) {
+        let slopes = &self.values[self.values.len() / 2..];
+        if let Some((Residual::BeforeActivation, residual)) = self.residual {
+            add(values, &residual[at..]);
+        }
+        activation::apply(self.activation, values, slopes);
+        if let Some((Residual::AfterActivation, residual)) = self.residual {
+            add(values, &residual[at..]);
+        }
+    }
+}
+
+/// See [`Epilogue::store`].
+struct Store<'a> {
+    epilogue: &'a Epilogue<'a>,
+    product: &'a [f32],
+    stride: usize,
+    output: &'a mut [f32],
+    at: usize,
+}
+
+impl WithSimd for Store<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        let Self { epilogue, product, stride, output, at } = self;
+        match (epilogue.gate, epilogue.activation) {
+            (Some((channels, Function::Identity, _)), _) => gate::<S>(simd, channels, product, stride, output),
+            (Some((channels, function, slopes)), _) => {
+                let lanes = epilogue.lanes();
+                for (output, product) in output.chunks_exact_mut(lanes).zip(product.chunks_exact(stride)) {
+                    output[..channels].copy_from_slice(&product[..channels]);
+                    output[channels..].fill(0.0);
+                    activation::apply(function, output, slopes);
+                    for (output, b) in output[..channels].iter_mut().zip(&product[channels..]) {
+                        *output *= b;
+                    }
+                }
+            }
+            (None, Function::Identity) if stride == epilogue.lanes() => {
+                self::map::<S>(simd, epilogue, product, output, at, |x, _| x);
+            }
+            (None, Function::Relu) if stride == epilogue.lanes() => {
+                let zero = simd.splat_f32s(0.0);
+                self::map::<S>(simd, epilogue, product, output, at, |x, _| simd.max_f32s(x, zero));
+            }
+            (None, Function::PRelu) if stride == epilogue.lanes() => {
+                let zero = simd.splat_f32s(0.0);
+                self::map::<S>(simd, epilogue, product, output, at, |x, slope| {
+                    simd.select_f32s(simd.greater_than_or_equal_f32s(x, zero), x, simd.mul_f32s(slope, x))
+                });
+            }
+            _ => {
+                let lanes = epilogue.lanes();
+                for (output, product) in output.chunks_exact_mut(lanes).zip(product.chunks_exact(stride)) {
+                    let (output, _) = output.as_chunks_mut::<LANES>();
+                    let (product, _) = product.as_chunks::<LANES>();
+                    for (output, product) in output.iter_mut().zip(product) {
+                        *output = *product;
+                    }
+                }
+                epilogue.apply(output, at);
+            }
+        }
+    }
+}
+
+/// The product of the halves of each pixel.
+#[inline(always)]
+fn gate<S: Simd>(simd: S, channels: usize, product: &[f32], stride: usize, output: &mut [f32]) {
+    let lanes = channels.next_multiple_of(LANES);
+    // Vectors run over into the next pixel, which is written later; near the end there is none.
+    let over = 2 * S::F32_LANES;
+    let pixels = output.len() / lanes;
+    let whole = pixels.saturating_sub(over.div_ceil(lanes));
+    for pixel in 0..whole {
+        let product = &product[pixel * stride..];
+        for at in (0..channels).step_by(S::F32_LANES) {
+            let result = simd.mul_f32s(load::<S>(product, at), load::<S>(product, channels + at));
+            store::<S>(output, pixel * lanes + at, result);
+        }
+    }
+    let rest = output.chunks_exact_mut(lanes).zip(product.chunks_exact(stride)).skip(whole);
+    for (output, product) in rest {
+        for ((output, a), b) in output.iter_mut().zip(&product[..channels]).zip(&product[channels..]) {
+            *output = a * b;
+        }
+        output[channels..].fill(0.0);
+    }
+}
+
+/// Residual and activation of products without gaps between pixels; whole vectors fit a pixel.
+#[inline(always)]
+fn map<S: Simd>(
+    simd: S,
+    epilogue: &Epilogue<'_>,
+    product: &[f32],
+    output: &mut [f32],
+    at: usize,
+    function: impl Fn(S::f32s, S::f32s) -> S::f32s,
+) {
+    let lanes = epilogue.lanes();
+    let slopes = &epilogue.values[lanes..];
+    let residual = epilogue.residual.map(|(when, values)| (when, &values[at..][..output.len()]));
+    for first in (0..output.len()).step_by(lanes) {
+        for channel in (0..lanes).step_by(S::F32_LANES) {
+            let (place, slope) = (first + channel, load::<S>(slopes, channel));
+            let x = load::<S>(product, place);
+            let result = match residual {
+                None => function(x, slope),
+                Some((Residual::BeforeActivation, values)) => {
+                    function(simd.add_f32s(x, load::<S>(values, place)), slope)
+                }
+                Some((Residual::AfterActivation, values)) => {
+                    simd.add_f32s(function(x, slope), load::<S>(values, place))
+                }
+            };
+            store::<S>(output, place, result);
+        }
+    }
+}
+
+#[inline(always)]
+fn add(values: &mut [f32], residual: &[f32]) {
+    for (value, residual) in values.iter_mut().zip(residual) {
+        *value += residual;
+    }
+}

@@ -1,0 +1,103 @@
+//! Rows of an image with its border made up and, if asked for, layer norm applied: what a convolution reads.
+
+use pulp::Arch;
+
+use super::layer_norm::Normalize;
+use crate::ops::Border;
+use crate::ops::layer_norm::LayerNorm;
+use crate::tensor::Shape;
+
+/// Elements behind the last pixel that whole vectors may run over.
+const SLACK: usize = 16;
+
+/// Where rows come from.
+pub(super) struct Source<'a> {
+    pub(super) arch: Arch,
+    pub(super) shape: Shape,
+    pub(super) values: &'a [f32],
+    pub(super) border: Border,
+    /// The first column of a padded row, and the number of columns.
+    pub(super) left: i64,
+    pub(super) columns: usize,
+    /// Layer norm with its packed weights.
+    pub(super) norm: Option<(&'a LayerNorm, &'a [f32])>,
+}
+
+/// The last few padded rows.
+pub(super) struct Ring<'a> {
+    source: &'a Source<'a>,
+    rows: &'a mut [f32],
+    /// The row that each place holds.
+    held: Vec<Option<i64>>,
+}
+
+impl Source<'_> {
+    /// Elements of one padded row.
+    pub(super) fn row_elements(&self) -> usize {
+        self.columns * self.shape.padded_channels() + SLACK
+    }
+
+    fn fill(&self, row: i64, padded: &mut [f32]) {
+        let lanes = self.shape.padded_channels();
+        let (padded, slack) = padded.split_at_mut(self.columns * lanes);
+        slack.fill(0.0);
+        let Some(row) = self.border.resolve(row, self.shape.height) else {
+            padded.fill(0.0);
+            return;
+        };
+        let values = &self.values[row * self.shape.width * lanes..][..self.shape.width * lanes];
+        // The columns that exist, in the source and in the padded row.
+        let first = self.left.clamp(0, self.shape.width as i64);
+        let last = (self.left + self.columns as i64).clamp(first, self.shape.width as i64);
+        let at = ((first - self.left) as usize).min(self.columns);
+        let count = (last - first) as usize;
+        self.read(&values[first as usize * lanes..][..count * lanes], &mut padded[at * lanes..][..count * lanes]);
+        for column in (0..at).chain(at + count..self.columns) {
+            let from = self.border.resolve(self.left + column as i64, self.shape.width);
+            match from {
+                Some(from) if (first..last).contains(&(from as i64)) => {
+                    let from = (from as i64 - self.left) as usize * lanes;
+                    padded.copy_within(from..from + lanes, column * lanes);
+                }
+                Some(from) => self.read(&values[from * lanes..][..lanes], &mut padded[column * lanes..][..lanes]),
+                None => padded[column * lanes..][..lanes].fill(0.0),
+            }
+        }
+    }
+
+    /// Copies whole pixels, normalised if asked for.
+    fn read(&self, from: &[f32], to: &mut [f32]) {
+        match self.norm {
+            Some((op, affine)) => self.arch.dispatch(Normalize { op, affine, input: from, output: to }),
+            None => to.copy_from_slice(from),
+        }
+    }
+}
+
+impl<'a> Ring<'a> {
+    /// `rows` holds as many rows as are read together, at least.
+    pub(super) fn new(source: &'a Source<'a>, rows: &'a mut [f32]) -> Self {
+        let held = vec![None; rows.len() / source.row_elements()];
+        Self { source, rows, held }
+    }
+
+    /// Makes sure that the ring holds `row`.
+    pub(super) fn load(&mut self, row: i64) {
+        let place = self.place(row);
+        if self.held[place] != Some(row) {
+            let elements = self.source.row_elements();
+            self.source.fill(row, &mut self.rows[place * elements..][..elements]);
+            self.held[place] = Some(row);
+        }
+    }
+
+    /// A row that was loaded.
+    pub(super) fn row(&self, row: i64) -> &[f32] {
+        let elements = self.source.row_elements();
+        &self.rows[self.place(row) * elements..][..elements]
+    }
+
+    fn place(&self, row: i64) -> usize {
+        row.rem_euclid(self.held.len() as i64) as usize
+    }
+}
