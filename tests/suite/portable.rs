@@ -39,7 +39,7 @@ fn every_generator_runs_within_the_default_limits() {
 
 #[test]
 fn tiles_fit_the_largest_binding() {
-    let context = open(wgpu::Limits { max_storage_buffer_binding_size: 2 << 20, ..Default::default() });
+    let context = open(wgpu::Limits { max_storage_buffer_binding_size: 4 << 20, ..Default::default() });
     let model = tiny_models().into_iter().find(|model| model.name == "sonolume").expect("the small sonolume");
     let source = || ModelSource::Loaded(Box::new(model.clone()));
     let input = noise(Shape::new(1, 700, 500), 12);

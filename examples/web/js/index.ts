@@ -178,14 +178,13 @@ function image(samples: Uint8Array<ArrayBuffer>, width: number, height: number):
 }
 
 /** A generator's answer to a picture; blends at any strength without another run. */
-export class Answer {
+class Answer {
   readonly width: number;
   readonly height: number;
   readonly report: Report;
   readonly #link: Link;
   readonly #id: number;
 
-  /** @internal */
   constructor(link: Link, { result, width, height, report }: Replies["enhance"]) {
     this.#link = link;
     this.#id = result;
@@ -219,7 +218,7 @@ export class Answer {
 }
 
 /** A picture in the worker. */
-export class Picture {
+class Picture {
   readonly width: number;
   readonly height: number;
   /** Bits per sample, 8 or 16. */
@@ -231,7 +230,6 @@ export class Picture {
   readonly #link: Link;
   readonly #id: number;
 
-  /** @internal */
   constructor(link: Link, opened: Replies["open"]) {
     this.#link = link;
     this.#id = opened.picture;
@@ -254,12 +252,11 @@ export class Picture {
 }
 
 /** A generator on a device, in a worker. */
-export class Enhancer {
+class Enhancer {
   readonly device: DeviceInfo;
   readonly model: ModelInfo;
   readonly #link: Link;
 
-  /** @internal */
   constructor(link: Link, { device, model }: Loaded) {
     this.#link = link;
     this.device = device;
@@ -337,3 +334,6 @@ async function content(weights: Blob | ArrayBuffer | ArrayBufferView<ArrayBuffer
   if (weights instanceof ArrayBuffer) return weights.slice(0);
   return weights.buffer.slice(weights.byteOffset, weights.byteOffset + weights.byteLength);
 }
+
+/** They come from `loadEnhancer`, never from `new`. */
+export type { Answer, Enhancer, Picture };

@@ -112,8 +112,15 @@ function silent(): HTMLVideoElement {
 /** Waits for a frame that has not been seen yet. */
 function next(video: HTMLVideoElement, signal: AbortSignal): Promise<void> {
   return new Promise((resolve, reject) => {
-    signal.addEventListener("abort", () => reject(signal.reason), { once: true });
-    video.requestVideoFrameCallback(() => resolve());
+    const abort = () => {
+      video.cancelVideoFrameCallback(waiting);
+      reject(signal.reason);
+    };
+    const waiting = video.requestVideoFrameCallback(() => {
+      signal.removeEventListener("abort", abort);
+      resolve();
+    });
+    signal.addEventListener("abort", abort, { once: true });
   });
 }
 
