@@ -92,7 +92,7 @@ fn block(b: &mut Builder, name: &str, mut x: Value, stride: usize) -> Result<Val
 fn enlarge(b: &mut Builder, name: &str, x: Value) -> Result<Value> {
     let weight = format!("{name}.conv.weight");
     let kernel = b.weights().shape(&weight).and_then(|shape| shape.get(2).copied()).unwrap_or(0);
-    if kernel % 2 == 0 {
+    if kernel.is_multiple_of(2) {
         return Err(Error::Weights(format!("tensor `{weight}` is missing or has an even kernel; an odd one is expected")));
     }
     let x = b.conv_transpose(&format!("{name}.conv"), x, 2, (kernel - 1) / 2, 1)?;

@@ -171,12 +171,12 @@ class Tone:
 class Texture:
     """Sliced Wasserstein distance between sets of patches per organ and pyramid level: all training cart images on one
     side, the last `IMAGES` outputs on the other. A batch alone would compare two small samples, whose difference is
-    mostly chance; here a patch of the present output is pulled towards the cart quantile at its rank among the recent
-    outputs. The queue is short, since it answers late: a generator that darkens sees itself among brighter outputs, at
-    ranks that excuse it, until they have left; with 64 images its brightness swung. Needs whole images, so that both
-    sides see the same places."""
+    mostly chance; here a patch of the present output is pulled towards the cart quantile at its rank, half among the
+    recent outputs and half among the present ones. (The recent alone answer late: a generator that darkens sees itself
+    at ranks that excuse it; its brightness swung and the distances rose.) Needs whole images, so that both sides see the
+    same places."""
 
-    IMAGES, KEEP, NOW, POOL, DIRECTIONS = 16, 400, 256, 49152, 64
+    IMAGES, KEEP, NOW, POOL, DIRECTIONS = 32, 256, 256, 49152, 64
 
     def __init__(self, high, low, rng):
         self.generator = torch.Generator().manual_seed(int(rng.integers(2**62)))
@@ -240,8 +240,9 @@ class Texture:
             now = (patches(t, self.NOW, self.generator) @ u.to(t)).t()
             with torch.no_grad():
                 v = now.detach().cpu().contiguous()
-                rank = (torch.searchsorted(fakes, v) + torch.searchsorted(fakes, v, right=True)) // 2
-                target = reals.gather(1, rank.clamp(max=m - 1)).to(now)
+                among = lambda t: (torch.searchsorted(t, v) + torch.searchsorted(t, v, right=True)) / (2 * t.shape[1])
+                rank = (among(fakes) + among(v.sort(1).values)) / 2
+                target = reals.gather(1, (rank * m).long().clamp(max=m - 1)).to(now)
             scale = self.scale[organ, level]
             # the square root is the distance itself where it is large, and quiet within its own sampling noise
             total = total + (torch.sqrt((now - target) ** 2 + (0.2 * scale) ** 2) - 0.2 * scale).mean() / scale
