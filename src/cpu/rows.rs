@@ -1,6 +1,6 @@
 //! Rows of an image with its border made up and, if asked for, layer norm applied: what a convolution reads.
 
-use pulp::Arch;
+use pulp::{Arch, Simd, WithSimd};
 
 use super::layer_norm::Normalize;
 use crate::ops::Border;
@@ -21,6 +21,30 @@ pub(super) struct Source<'a> {
     pub(super) columns: usize,
     /// Layer norm with its packed weights.
     pub(super) norm: Option<(&'a LayerNorm, &'a [f32])>,
+}
+
+/// Copies elements. `memcpy` was seen to take three times as long on rows that are not in a cache.
+struct Copy<'a> {
+    from: &'a [f32],
+    to: &'a mut [f32],
+}
+
+impl WithSimd for Copy<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, _: S) {
+        let (to, to_rest) = S::as_mut_simd_f32s(self.to);
+        let (from, from_rest) = S::as_simd_f32s(self.from);
+        let (to, to_end) = to.as_chunks_mut::<4>();
+        let (from, from_end) = from.as_chunks::<4>();
+        for (to, from) in to.iter_mut().zip(from) {
+            let [a, b, c, d] = *from;
+            [to[0], to[1], to[2], to[3]] = [a, b, c, d];
+        }
+        to_end.iter_mut().zip(from_end).for_each(|(to, from)| *to = *from);
+        to_rest.iter_mut().zip(from_rest).for_each(|(to, from)| *to = *from);
+    }
 }
 
 /// The last few padded rows.
@@ -69,7 +93,7 @@ impl Source<'_> {
     fn read(&self, from: &[f32], to: &mut [f32]) {
         match self.norm {
             Some((op, affine)) => self.arch.dispatch(Normalize { op, affine, input: from, output: to }),
-            None => to.copy_from_slice(from),
+            None => self.arch.dispatch(Copy { from, to }),
         }
     }
 }

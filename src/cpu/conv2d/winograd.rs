@@ -19,9 +19,14 @@ use crate::ops::layer_norm::LayerNorm;
 /// Elements of a transformed patch.
 const POINTS: usize = 16;
 /// Transformed elements, before and after the products, that a second-level cache holds beside the weights.
-const CACHED_ELEMENTS: usize = 96 << 10;
+const CACHED_ELEMENTS: usize = 64 << 10;
 /// Elements that a vector may run over behind the last.
 const SLACK: usize = 16;
+
+/// At least `elements`, such that streams so far apart do not fall on the same places of a cache.
+fn apart(elements: usize) -> usize {
+    (elements.div_ceil(SLACK) | 1) * SLACK
+}
 
 /// The weight matrix `[9 * padded_in, width]` as 16 packed matrices `[padded_in, width]`.
 pub(super) fn pack(tiling: Tiling, weight: &[f32], width: usize) -> Vec<f32> {
@@ -74,7 +79,7 @@ pub(super) fn run(
     let rows = bands::rows(patches_y, 4 * to.width * stride);
     let strip_y = (strip / patches_x).clamp(1, rows);
     let patches = strip_x * strip_y;
-    let point_in = (patches * lanes_in + SLACK).next_multiple_of(SLACK);
+    let (point_in, point_out) = (apart(patches * lanes_in + SLACK), apart(patches * stride));
 
     let heights = (0..patches_y).step_by(rows).map(|first| {
         let last = (first + rows).min(patches_y);
@@ -85,7 +90,7 @@ pub(super) fn run(
         let sizes = [
             (2 * strip_y + 2) * source.row_elements(),
             POINTS * point_in,
-            POINTS * patches * stride,
+            POINTS * point_out,
             4 * strip_x * stride,
         ];
         scratch::with(sizes, |[padded, transformed, products, results]| {
@@ -107,10 +112,10 @@ pub(super) fn run(
                         tiling.arch().dispatch(TransformInput { rows, lanes: lanes_in, width, point: point_in, target });
                     }
                     let count = height * width;
-                    let products = &mut products[..POINTS * count * stride];
                     let point_weights = weight.chunks_exact(weight.len() / POINTS);
-                    let point_products = products.chunks_exact_mut(count * stride);
+                    let point_products = products.chunks_exact_mut(point_out);
                     for (point, (weight, output)) in point_weights.zip(point_products).enumerate() {
+                        let output = &mut output[..count * stride];
                         let segments = &[&transformed[point * point_in..][..count * lanes_in]];
                         let (length, step) = (lanes_in, lanes_in);
                         Product { tiling, segments, length, step, weight, start: &zeros, output }.run();
@@ -120,7 +125,7 @@ pub(super) fn run(
                         let (upper, lower) = results[..4 * width * stride].split_at_mut(2 * width * stride);
                         tiling.arch().dispatch(TransformOutput {
                             source,
-                            point: count * stride,
+                            point: point_out,
                             stride,
                             width,
                             bias: &start,
@@ -178,8 +183,11 @@ impl WithSimd for TransformInput<'_> {
                 for (x, column) in columns.iter_mut().enumerate() {
                     let at = (2 * patch + x) * lanes + channel;
                     // SAFETY: patch < width, x < 4 and channel < lanes, so that the vector ends within `read`.
-                    let values = unsafe { [a, b, c, d].map(|row| load_unchecked::<S>(row, at)) };
-                    *column = input_line(simd, values);
+                    *column = unsafe {
+                        let (a, b) = (load_unchecked::<S>(a, at), load_unchecked::<S>(b, at));
+                        let (c, d) = (load_unchecked::<S>(c, at), load_unchecked::<S>(d, at));
+                        input_line(simd, [a, b, c, d])
+                    };
                 }
                 let [a, b, c, d] = columns;
                 for y in 0..4 {
@@ -231,10 +239,14 @@ impl WithSimd for TransformOutput<'_> {
                 let first = patch * stride + channel;
                 let mut columns = [[simd.splat_f32s(0.0); 2]; 4];
                 for (x, column) in columns.iter_mut().enumerate() {
-                    let places = [x, 4 + x, 8 + x, 12 + x].map(|index| first + index * point);
-                    // SAFETY: index < 16, patch < width and whole vectors fit the stride.
-                    let values = unsafe { places.map(|at| load_unchecked::<S>(source, at)) };
-                    *column = output_line(simd, values);
+                    // SAFETY: x + 12 < 16, patch < width and whole vectors fit the stride.
+                    *column = unsafe {
+                        let a = load_unchecked::<S>(source, first + x * point);
+                        let b = load_unchecked::<S>(source, first + (4 + x) * point);
+                        let c = load_unchecked::<S>(source, first + (8 + x) * point);
+                        let d = load_unchecked::<S>(source, first + (12 + x) * point);
+                        output_line(simd, [a, b, c, d])
+                    };
                 }
                 let bias = load::<S>(bias, channel);
                 let [a, b, c, d] = columns;
