@@ -1,7 +1,8 @@
 // Two tensors, element by element, then an activation.
 //   KIND 0: dst = f(alpha * a + beta * b)      KIND 1: dst = f(a * b)
 // a, dst [channels, height, width]   b of the same size (BROADCAST 0), [channels, 1, 1] (1) or [1, height, width] (2)
-// slope [channels], PReLU's   one invocation per group of four channels
+// slope [channels], PReLU's   one invocation per pixel: an image larger than the caches goes through them once, not once for
+// every group of channels
 // Padding lanes are set to zero: the products of a long chain would leave the finite numbers.
 
 struct Params {
@@ -28,20 +29,22 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {
         return;
     }
     let pixel = id.y * params.width + id.x;
-    let at = pixel * params.groups + id.z;
-    var other: vec4<f32>;
-    switch BROADCAST {
-        case 1u: { other = vec4<f32>(b[id.z]); }
-        case 2u: { other = vec4<f32>(f32(b[pixel].x)); }
-        default: { other = vec4<f32>(b[at]); }
+    for (var g = 0u; g < params.groups; g++) {
+        let at = pixel * params.groups + g;
+        var other: vec4<f32>;
+        switch BROADCAST {
+            case 1u: { other = vec4<f32>(b[g]); }
+            case 2u: { other = vec4<f32>(f32(b[pixel].x)); }
+            default: { other = vec4<f32>(b[at]); }
+        }
+        let one = vec4<f32>(a[at]);
+        var value: vec4<f32>;
+        if KIND == 0u {
+            value = params.alpha * one + params.beta * other;
+        } else {
+            value = one * other;
+        }
+        value = select(vec4<f32>(0.0), value, live4(g, params.channels));
+        dst[at] = to_elem4(activate(value, vec4<f32>(slope[g])));
     }
-    let one = vec4<f32>(a[at]);
-    var value: vec4<f32>;
-    if KIND == 0u {
-        value = params.alpha * one + params.beta * other;
-    } else {
-        value = one * other;
-    }
-    value = select(vec4<f32>(0.0), value, live4(id.z, params.channels));
-    dst[at] = to_elem4(activate(value, vec4<f32>(slope[id.z])));
 }

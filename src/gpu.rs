@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use crate::error::{Error, Result};
 use crate::graph::{Graph, Plan, Step};
+use crate::ops::blocks::UNIFORM_BYTES;
 use crate::ops::{Binding, Dispatch, Place};
 use crate::tensor::{HostTensor, Shape};
 
@@ -66,7 +67,8 @@ impl GpuRunner {
     ///
     /// # Errors
     /// [`Error::Weights`] if a tensor does not fit its operator, [`Error::OutOfMemory`] if the device is too small,
-    /// [`Error::Options`] if `precision` is f16 and the device has none.
+    /// [`Error::Options`] if `precision` is f16 and the device has none, or if the device was opened with less than
+    /// WebGPU's default limits.
     pub async fn new(context: Arc<Context>, graph: Arc<Graph>, precision: Precision) -> Result<Self> {
         Self::with_guard(context, graph, precision, Guard::default()).await
     }
@@ -82,6 +84,13 @@ impl GpuRunner {
         if precision == Precision::F16 && !context.has_f16() {
             return Err(Error::Options(format!(
                 "{} has no 16-bit floats in shaders: use precision f32",
+                context.info().name
+            )));
+        }
+        let uniform_bytes = context.device().limits().max_uniform_buffer_binding_size;
+        if uniform_bytes < UNIFORM_BYTES as u64 {
+            return Err(Error::Options(format!(
+                "{} was opened with {uniform_bytes} bytes for a uniform binding: open it with WebGPU's default limits",
                 context.info().name
             )));
         }

@@ -132,7 +132,9 @@ impl Context {
             return Ok(());
         }
         #[cfg(target_arch = "wasm32")]
-        let compiled = missing.into_iter().map(|(key, dispatch)| Ok((key, self.compile(dispatch, precision))));
+        let compiled = missing
+            .into_iter()
+            .map(|(key, dispatch)| -> Result<(Key, Pipeline)> { Ok((key, self.compile(dispatch, precision))) });
         #[cfg(not(target_arch = "wasm32"))]
         let compiled = {
             use rayon::prelude::*;

@@ -121,7 +121,7 @@ impl Operator for Binary {
             constants,
             params: params.bytes(),
             bindings: vec![Binding::Input(0), Binding::Input(1), Binding::Weight(0), Binding::Output],
-            workgroups: [params.width.div_ceil(WORKGROUP), params.height.div_ceil(WORKGROUP), params.groups],
+            workgroups: [params.width.div_ceil(WORKGROUP), params.height.div_ceil(WORKGROUP), 1],
         }])
     }
 }

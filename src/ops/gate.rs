@@ -63,7 +63,7 @@ impl Operator for Gate {
             constants: self.activation.constants().to_vec(),
             params: params.bytes(),
             bindings: vec![Binding::Input(0), Binding::Weight(0), Binding::Output],
-            workgroups: [params.width.div_ceil(WORKGROUP), params.height.div_ceil(WORKGROUP), params.dst_groups],
+            workgroups: [params.width.div_ceil(WORKGROUP), params.height.div_ceil(WORKGROUP), 1],
         }])
     }
 }
