@@ -6,6 +6,8 @@
 
 use std::sync::{Arc, Mutex};
 
+use rayon::prelude::*;
+
 use crate::error::{Error, Result};
 use crate::graph::plan::size_on;
 use crate::graph::{Graph, Node, Plan};
@@ -62,6 +64,9 @@ impl CpuRunner {
     /// # Errors
     /// [`Error::Weights`] if a tensor does not fit its operator.
     pub fn new(graph: Arc<Graph>) -> Result<Self> {
+        // A module with vector instructions loads only where they work.
+        #[cfg(target_arch = "wasm32")]
+        pulp::wasm::enable_simd128();
         let weights = graph.nodes().iter().map(prepare).collect::<Result<_>>()?;
         let groups = schedule::groups(&graph);
         Ok(Self { graph, weights, groups, arena: Mutex::default() })
@@ -80,6 +85,16 @@ impl CpuRunner {
     /// # Errors
     /// As [`CpuRunner::run`].
     pub fn run_observed(
+        &self,
+        plan: &Plan,
+        inputs: &[HostTensor],
+        observe: impl FnMut(&[usize]) + Send,
+    ) -> Result<Vec<HostTensor>> {
+        // On one of the pool's threads: from outside, every step would wait for the pool to wake up.
+        rayon::scope(|_| self.run_steps(plan, inputs, observe))
+    }
+
+    fn run_steps(
         &self,
         plan: &Plan,
         inputs: &[HostTensor],
@@ -185,15 +200,21 @@ fn clear_padding(values: &mut [f32], channels: usize) {
     }
 }
 
+/// Pixels that a thread changes the layout of at a time.
+const PIXELS: usize = 1 << 14;
+
 /// Planar to storage layout; the padding lanes stay as they are.
 pub(crate) fn pack(tensor: &HostTensor, packed: &mut [f32]) {
     let shape = tensor.shape();
     let (pixels, lanes) = (shape.height * shape.width, shape.padded_channels());
-    for (channel, plane) in tensor.data().chunks_exact(pixels.max(1)).enumerate() {
-        for (value, pixel) in plane.iter().zip(packed.chunks_exact_mut(lanes)) {
-            pixel[channel] = *value;
+    let planes: Vec<&[f32]> = tensor.data().chunks_exact(pixels.max(1)).collect();
+    packed[..pixels * lanes].par_chunks_mut(PIXELS * lanes).enumerate().for_each(|(index, packed)| {
+        for (channel, plane) in planes.iter().enumerate() {
+            for (value, pixel) in plane[index * PIXELS..].iter().zip(packed.chunks_exact_mut(lanes)) {
+                pixel[channel] = *value;
+            }
         }
-    }
+    });
 }
 
 /// Storage layout to planar.
@@ -201,9 +222,11 @@ pub(crate) fn unpack(packed: &[f32], shape: Shape) -> Result<HostTensor> {
     let mut tensor = HostTensor::zeros(shape)?;
     let (pixels, lanes) = (shape.height * shape.width, shape.padded_channels());
     for (channel, plane) in tensor.data_mut().chunks_exact_mut(pixels.max(1)).enumerate() {
-        for (value, pixel) in plane.iter_mut().zip(packed.chunks_exact(lanes)) {
-            *value = pixel[channel];
-        }
+        plane.par_chunks_mut(PIXELS).zip(packed.par_chunks(PIXELS * lanes)).for_each(|(plane, packed)| {
+            for (value, pixel) in plane.iter_mut().zip(packed.chunks_exact(lanes)) {
+                *value = pixel[channel];
+            }
+        });
     }
     Ok(tensor)
 }

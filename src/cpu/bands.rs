@@ -14,10 +14,10 @@ pub(super) fn rows(height: usize, elements: usize) -> usize {
 }
 
 /// Cuts `output` into parts of so many elements as `lengths` says, and numbers them.
-pub(super) fn split<'a>(
-    output: &'a mut [f32],
+pub(super) fn split(
+    output: &mut [f32],
     lengths: impl IntoIterator<Item = (Range<usize>, usize)>,
-) -> Vec<(Range<usize>, &'a mut [f32])> {
+) -> Vec<(Range<usize>, &mut [f32])> {
     let mut rest = output;
     let parts = lengths.into_iter().map(|(range, length)| {
         let (part, behind) = std::mem::take(&mut rest).split_at_mut(length);

@@ -10,6 +10,7 @@ use crate::tensor::LANES;
 
 mod depthwise;
 mod direct;
+mod narrow;
 mod winograd;
 
 /// What is fused into a convolution.
@@ -27,6 +28,8 @@ pub(super) fn prepare(op: &Conv2d, mut weights: Vec<Vec<f32>>) -> Vec<Vec<f32>> 
         let (tiling, width) = (tiling(op), op.out_channels.next_multiple_of(LANES));
         weights[0] = if suits_winograd(op) {
             winograd::pack(tiling, &weights[0], width)
+        } else if is_narrow(op) {
+            narrow::pack(&weights[0], segment_elements(op), op.out_channels)
         } else {
             tiling.pack(&weights[0], width)
         };
@@ -59,6 +62,17 @@ pub(super) fn run_fused(
 
 fn tiling(op: &Conv2d) -> Tiling {
     Tiling::new(op.out_channels.next_multiple_of(LANES))
+}
+
+/// The taps of a row lie side by side unless the kernel has gaps: the elements that do.
+fn segment_elements(op: &Conv2d) -> usize {
+    let taps = if op.dilation[1] == 1 { op.kernel[1] } else { 1 };
+    taps * op.in_channels.next_multiple_of(LANES)
+}
+
+/// True if vectors along the output's channels would be mostly empty.
+fn is_narrow(op: &Conv2d) -> bool {
+    op.out_channels < LANES
 }
 
 /// With fewer channels the transforms take longer than the multiplications that they save.

@@ -70,6 +70,7 @@ impl WithSimd for Store<'_> {
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
         let Self { epilogue, product, stride, output, at } = self;
+        let is_flat = stride == epilogue.lanes() && stride.is_multiple_of(S::F32_LANES);
         match (epilogue.gate, epilogue.activation) {
             (Some((channels, Function::Identity, _)), _) => gate::<S>(simd, channels, product, stride, output),
             (Some((channels, function, slopes)), _) => {
@@ -83,14 +84,14 @@ impl WithSimd for Store<'_> {
                     }
                 }
             }
-            (None, Function::Identity) if stride == epilogue.lanes() => {
+            (None, Function::Identity) if is_flat => {
                 self::map::<S>(simd, epilogue, product, output, at, |x, _| x);
             }
-            (None, Function::Relu) if stride == epilogue.lanes() => {
+            (None, Function::Relu) if is_flat => {
                 let zero = simd.splat_f32s(0.0);
                 self::map::<S>(simd, epilogue, product, output, at, |x, _| simd.max_f32s(x, zero));
             }
-            (None, Function::PRelu) if stride == epilogue.lanes() => {
+            (None, Function::PRelu) if is_flat => {
                 let zero = simd.splat_f32s(0.0);
                 self::map::<S>(simd, epilogue, product, output, at, |x, slope| {
                     simd.select_f32s(simd.greater_than_or_equal_f32s(x, zero), x, simd.mul_f32s(slope, x))

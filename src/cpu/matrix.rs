@@ -16,8 +16,6 @@ pub(super) struct Tiling {
     panels: usize,
 }
 
-/// Vectors of a panel, at most, with 32 registers and with fewer.
-const MOST_VECTORS: [usize; 2] = [5, 3];
 /// What reading a pixel costs beside one of its multiply-adds, in a panel's inner loop.
 const READ_COST: f32 = 0.35;
 
@@ -25,8 +23,8 @@ impl Tiling {
     /// For a matrix of `width` columns. Depends on nothing else but the machine.
     pub(super) fn new(width: usize) -> Self {
         let arch = arch(width);
-        let (lanes, registers) = arch.dispatch(Query);
-        let most = MOST_VECTORS[usize::from(registers < 32)];
+        let (lanes, is_roomy) = arch.dispatch(Query);
+        let most = if is_roomy { WIDE.len() } else { SMALL.len() };
         let vectors = width.div_ceil(lanes);
         let cost = |size: usize| vectors.div_ceil(size) as f32 * (size as f32 + READ_COST);
         let best = (1..=most).min_by(|a, b| cost(*a).total_cmp(&cost(*b))).unwrap_or(1);
@@ -41,6 +39,11 @@ impl Tiling {
     /// Columns, filled up to whole panels: the elements of a pixel's product.
     pub(super) fn stride(&self) -> usize {
         self.panels * self.panel_width()
+    }
+
+    /// Pixels that are computed together; a line of a multiple of it leaves no gaps.
+    pub(super) fn pixels(&self) -> usize {
+        self.arch.dispatch(Pixels(self.vectors))
     }
 
     fn panel_width(&self) -> usize {
@@ -82,15 +85,39 @@ fn arch(width: usize) -> Arch {
     arch
 }
 
-/// Lanes and registers of the vectors.
+/// True if there are 32 vector registers. WebAssembly claims them, but runs on what the machine has.
+#[inline(always)]
+fn is_roomy<S: Simd>() -> bool {
+    S::REGISTER_COUNT >= 32 && !cfg!(target_arch = "wasm32")
+}
+
+/// Lanes of the vectors, and whether there are many registers.
 struct Query;
 
 impl WithSimd for Query {
-    type Output = (usize, usize);
+    type Output = (usize, bool);
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, _: S) -> Self::Output {
-        (S::F32_LANES, S::REGISTER_COUNT)
+        (S::F32_LANES, is_roomy::<S>())
+    }
+}
+
+/// Pixels of the blocks that fill 32 registers, or 16, for each number of vectors of a panel.
+const WIDE: [usize; 5] = [8, 8, 8, 6, 5];
+// Three vectors of four pixels would fill 16 registers to the last, and the compiler then moves sums about.
+const SMALL: [usize; 3] = [8, 6, 3];
+
+/// Answers the pixels of a block for a panel of so many vectors.
+struct Pixels(usize);
+
+impl WithSimd for Pixels {
+    type Output = usize;
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, _: S) -> usize {
+        let pixels: &[usize] = if is_roomy::<S>() { &WIDE } else { &SMALL };
+        pixels[self.0 - 1]
     }
 }
 
@@ -159,15 +186,15 @@ impl WithSimd for Product<'_> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
-        let wide = S::REGISTER_COUNT >= 32;
-        match (self.tiling.vectors, wide) {
-            (1, _) => self.blocks::<S, 8, 1>(simd),
-            (2, true) => self.blocks::<S, 8, 2>(simd),
-            (3, true) => self.blocks::<S, 8, 3>(simd),
-            (4, _) => self.blocks::<S, 6, 4>(simd),
-            (5, _) => self.blocks::<S, 5, 5>(simd),
-            (2, false) => self.blocks::<S, 6, 2>(simd),
-            _ => self.blocks::<S, 4, 3>(simd),
+        match (self.tiling.vectors, is_roomy::<S>()) {
+            (1, true) => self.blocks::<S, { WIDE[0] }, 1>(simd),
+            (2, true) => self.blocks::<S, { WIDE[1] }, 2>(simd),
+            (3, true) => self.blocks::<S, { WIDE[2] }, 3>(simd),
+            (4, true) => self.blocks::<S, { WIDE[3] }, 4>(simd),
+            (5, true) => self.blocks::<S, { WIDE[4] }, 5>(simd),
+            (1, _) => self.blocks::<S, { SMALL[0] }, 1>(simd),
+            (2, _) => self.blocks::<S, { SMALL[1] }, 2>(simd),
+            _ => self.blocks::<S, { SMALL[2] }, 3>(simd),
         }
     }
 }

@@ -6,6 +6,7 @@ use rayon::prelude::*;
 use super::{row_elements, scratch};
 use crate::ops::upsample::{Interpolation, Upsample};
 use crate::ops::{Axis, Io};
+use crate::tensor::LANES;
 
 /// Two source pixels, as indices into the tile, and the weight of the second.
 struct Taps {
@@ -45,7 +46,9 @@ pub(super) fn run(op: &Upsample, io: &Io, _: &[Vec<f32>], inputs: &[&[f32]], out
         let (top, bottom) = (&inputs[0][row.low * row_in..][..row_in], &inputs[0][row.high * row_in..][..row_in]);
         if op.mode == Interpolation::Nearest {
             for (pixel, column) in output.chunks_exact_mut(lanes).zip(&columns) {
-                pixel.copy_from_slice(&top[column.low * lanes..][..lanes]);
+                let (pixel, _) = pixel.as_chunks_mut::<LANES>();
+                let (source, _) = top[column.low * lanes..].as_chunks::<LANES>();
+                pixel.iter_mut().zip(source).for_each(|(value, source)| *value = *source);
             }
             return;
         }

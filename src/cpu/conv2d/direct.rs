@@ -2,6 +2,8 @@
 
 use rayon::prelude::*;
 
+use super::narrow::Narrow;
+use super::{is_narrow, segment_elements};
 use crate::cpu::epilogue::Epilogue;
 use crate::cpu::matrix::{Product, Tiling};
 use crate::cpu::rows::{Ring, Source};
@@ -9,6 +11,7 @@ use crate::cpu::{bands, row_elements, scratch};
 use crate::ops::Io;
 use crate::ops::conv2d::Conv2d;
 use crate::ops::layer_norm::LayerNorm;
+use crate::tensor::LANES;
 
 /// Elements of the products that wait for their epilogue: half of a first-level cache.
 const PRODUCT_ELEMENTS: usize = 4096;
@@ -37,10 +40,10 @@ pub(super) fn run(
         columns: (to.width - 1) * op.stride[1] + extent_x,
         norm,
     };
-    // The taps of a row lie side by side unless the kernel has gaps.
-    let segments = if op.dilation[1] == 1 { 1 } else { kernel_width };
-    let length = kernel_width / segments * lanes;
-    let (stride, lanes_out) = (tiling.stride(), epilogue.lanes());
+    let length = segment_elements(op);
+    let segments = kernel_width * lanes / length;
+    let lanes_out = epilogue.lanes();
+    let stride = if is_narrow(op) { LANES } else { tiling.stride() };
     let start = tiling.pad(epilogue.bias());
     let block = (PRODUCT_ELEMENTS / stride).clamp(1, to.width);
 
@@ -63,7 +66,14 @@ pub(super) fn run(
                     let shifted: Vec<&[f32]> = rows.iter().map(|row| &row[first * op.stride[1] * lanes..]).collect();
                     let product = &mut product[..output.len() / lanes_out * stride];
                     let step = op.stride[1] * lanes;
-                    Product { tiling, segments: &shifted, length, step, weight, start: &start, output: product }.run();
+                    let (segments, output_of) = (&shifted[..], &mut *product);
+                    if is_narrow(op) {
+                        let (channels, bias) = (op.out_channels, epilogue.bias());
+                        let narrow = Narrow { segments, length, step, weight, channels, bias, output: output_of };
+                        tiling.arch().dispatch(narrow);
+                    } else {
+                        Product { tiling, segments, length, step, weight, start: &start, output: output_of }.run();
+                    }
                     epilogue.store(tiling.arch(), product, stride, output, (y * to.width + first) * lanes_out);
                 }
             }

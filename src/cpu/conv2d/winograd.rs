@@ -75,7 +75,8 @@ pub(super) fn run(
 
     // A strip is what is transformed together: part of a row of patches, or several short rows.
     let strip = (CACHED_ELEMENTS / (POINTS * (lanes_in + stride))).max(8);
-    let strip_x = patches_x.div_ceil(patches_x.div_ceil(strip));
+    let strip = strip.next_multiple_of(tiling.pixels());
+    let strip_x = patches_x.div_ceil(patches_x.div_ceil(strip)).next_multiple_of(tiling.pixels()).min(patches_x);
     let rows = bands::rows(patches_y, 4 * to.width * stride);
     let strip_y = (strip / patches_x).clamp(1, rows);
     let patches = strip_x * strip_y;
@@ -192,10 +193,10 @@ impl WithSimd for TransformInput<'_> {
                 let [a, b, c, d] = columns;
                 for y in 0..4 {
                     let values = input_line(simd, [a[y], b[y], c[y], d[y]]);
-                    for x in 0..4 {
+                    for (x, value) in values.into_iter().enumerate() {
                         let at = (4 * y + x) * point + patch * lanes + channel;
                         // SAFETY: 4 * y + x < 16 and the others as above, so that the vector ends within the target.
-                        unsafe { store_unchecked::<S>(target, at, values[x]) };
+                        unsafe { store_unchecked::<S>(target, at, value) };
                     }
                 }
             }
