@@ -151,12 +151,29 @@ class Worker:
             return 0
         return next((int(line.split()[1]) * 1024 for line in text.splitlines() if line.startswith(key + ":")), 0)
 
+    def seconds(self) -> float:
+        """Processor time so far; 0 where there is no /proc."""
+        try:
+            fields = Path(f"/proc/{self.process.pid}/stat").read_text().rsplit(")", 1)[1].split()
+        except OSError:
+            return 0.0
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
     def close(self):
         self.process.stdin.close()
         try:
             self.process.wait(30)
         except subprocess.TimeoutExpired:
             self.process.kill()
+
+
+def busy_seconds() -> float:
+    """Processor time that all processes of the machine took so far; 0 where there is no /proc."""
+    try:
+        fields = [int(field) for field in Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:]]
+    except OSError:
+        return 0.0
+    return (sum(fields[:8]) - fields[3] - fields[4]) / os.sysconf("SC_CLK_TCK")
 
 
 def error(folder: Path, worker: Worker, precision: str) -> float:
@@ -222,11 +239,14 @@ def compare(group: str, generator: str, size: tuple[int, int], options) -> dict:
         once = worker.turn(1)[0]
         row["runs"] = max(1, min(200, round(1e3 * options.turn / once)))
         row["rounds_ms"], row["all_ms"] = [], []
+    before = busy_seconds(), sum(worker.seconds() for _, worker in workers)
     for _ in range(options.rounds):
         for row, worker in workers:
             times = worker.turn(row["runs"])
             row["rounds_ms"].append(statistics.median(times))
             row["all_ms"].extend(times)
+    after = busy_seconds(), sum(worker.seconds() for _, worker in workers)
+    others = (after[0] - before[0]) - (after[1] - before[1])
     for row, worker in workers:
         row |= worker.report()
         if not worker.in_browser:
@@ -239,7 +259,7 @@ def compare(group: str, generator: str, size: tuple[int, int], options) -> dict:
         if ours:
             ratios = [theirs / mine for theirs, mine in zip(row["rounds_ms"], ours["rounds_ms"])]
             row["ratio"] = {"median": statistics.median(ratios), "min": min(ratios), "max": max(ratios)}
-    return {"group": group, "generator": generator, "width": size[1], "height": size[0], "runtimes": rows}
+    return {"group": group, "generator": generator, "width": size[1], "height": size[0], "others_s": others, "runtimes": rows}
 
 
 def table(result: dict) -> str:
@@ -265,6 +285,8 @@ def table(result: dict) -> str:
             f"| {name} | {ms['median']:.1f} ({ms['min']:.1f} to {ms['max']:.1f}) | {ratio_text} | {rate} "
             f"| {row['first_ms']:.0f} | {memory} | {row['error']:.0e} |"
         )
+    if result["group"] != "browser":
+        lines.append(f"\nOther processes of the machine took {max(result['others_s'], 0):.1f} s of processor time meanwhile.")
     return "\n".join(lines)
 
 
