@@ -14,11 +14,12 @@ use crate::tensor::HostTensor;
 use crate::weights::Weights;
 
 mod engine;
+mod event_loop;
 mod job;
 mod run;
 
 pub use engine::Device;
-pub use job::{CancelToken, Job, Progress, Report};
+pub use job::{CancelToken, Enhanced, Generated, Job, Progress, Report};
 pub use run::TileSize;
 
 use engine::Engine;
@@ -215,15 +216,6 @@ impl std::fmt::Debug for Enhancer {
     }
 }
 
-/// An enhanced picture, and how it came about.
-#[derive(Clone, Debug)]
-pub struct Enhanced {
-    /// The picture.
-    pub frame: Frame,
-    /// What was done.
-    pub report: Report,
-}
-
 impl Enhancer {
     /// Options, each with its default.
     pub fn builder() -> EnhancerBuilder {
@@ -300,6 +292,15 @@ impl Enhancer {
         }
     }
 
+    /// Runs the generator and keeps its answer apart from the picture, so that another strength costs no second run. Blocks
+    /// natively; see [`Enhancer::enhance_async`] for what does not.
+    ///
+    /// # Errors
+    /// As [`Enhancer::enhance_with`].
+    pub async fn generate(&self, frame: &Frame, job: Job<'_>) -> Result<Generated> {
+        self.inner.generate(frame, job).await
+    }
+
     /// Runs the generator on a tensor, `[channels, height, width]` in the generator's own range of values, without
     /// anything that belongs to pictures. Blocks; not in a browser.
     ///
@@ -350,12 +351,19 @@ impl Enhancer {
 }
 
 impl Inner {
-    async fn enhance(&self, frame: &Frame, mut job: Job<'_>) -> Result<Enhanced> {
+    async fn enhance(&self, frame: &Frame, job: Job<'_>) -> Result<Enhanced> {
+        let started = Instant::now();
+        let generated = self.generate(frame, job).await?;
+        let frame = generated.blend(frame, generated.report.strength)?;
+        let report = Report { total_time: started.elapsed(), ..generated.report };
+        Ok(Enhanced { frame, report })
+    }
+
+    async fn generate(&self, frame: &Frame, mut job: Job<'_>) -> Result<Generated> {
         let started = Instant::now();
         let strength = job.strength.unwrap_or(self.strength);
         check_strength(strength)?;
-        let channels = [self.model.in_channels(), self.model.out_channels()];
-        let mut input = match channels {
+        let mut input = match [self.model.in_channels(), self.model.out_channels()] {
             [1, 1] => frame.luma(),
             [3, 3] => frame.rgb(),
             [from, to] => {
@@ -376,11 +384,9 @@ impl Inner {
         if self.model.range == ValueRange::Signed {
             output.data_mut().iter_mut().for_each(|value| *value = 0.5 * (*value + 1.0));
         }
-        let enhanced =
-            if channels == [1, 1] { frame.with_luma(&output, strength)? } else { frame.with_rgb(&output, strength)? };
-        let sizes = [[frame.height(), frame.width()], [enhanced.height(), enhanced.width()]];
+        let sizes = [[frame.height(), frame.width()], [output.shape().height, output.shape().width]];
         let report = self.report(strength, sizes, &outcome, generator_time, started);
-        Ok(Enhanced { frame: enhanced, report })
+        Ok(Generated { output, report })
     }
 
     fn report(
@@ -391,6 +397,7 @@ impl Inner {
         generator_time: Duration,
         started: Instant,
     ) -> Report {
+        let scale = output_size[1] / input_size[1].max(1);
         Report {
             device: self.engine.info(),
             precision: self.engine.precision(),
@@ -399,6 +406,8 @@ impl Inner {
             model_sha256: self.model.sha256.clone(),
             input_size,
             output_size,
+            scale,
+            caveat: job::caveat(scale),
             strength,
             tiles: outcome.tiles,
             tile_size: outcome.tile_size,

@@ -231,6 +231,19 @@ impl Frame {
         Self { samples: Samples::U8(samples), ..self.clone_header() }
     }
 
+    /// The samples as screens and canvases take them: 8-bit red, green, blue and straight alpha, `[height, width, 4]`.
+    #[must_use]
+    pub fn to_rgba8(&self) -> Vec<u8> {
+        let narrow = self.to_8bit();
+        let Samples::U8(samples) = narrow.samples else { return Vec::new() };
+        match self.layout {
+            Layout::Luma => samples.iter().flat_map(|&grey| [grey, grey, grey, u8::MAX]).collect(),
+            Layout::LumaAlpha => samples.chunks_exact(2).flat_map(|p| [p[0], p[0], p[0], p[1]]).collect(),
+            Layout::Rgb => samples.chunks_exact(3).flat_map(|p| [p[0], p[1], p[2], u8::MAX]).collect(),
+            Layout::Rgba => samples,
+        }
+    }
+
     /// The same picture without its alpha samples; nothing is composited.
     #[must_use]
     pub fn without_alpha(&self) -> Self {
@@ -293,6 +306,16 @@ mod tests {
         let wide: Vec<u16> = (0..=255).map(|value: u16| value * 257).collect();
         let narrow: Vec<u8> = (0..=255).collect();
         assert_eq!(Frame::from_luma16(256, 1, wide).unwrap().to_8bit().as_u8().unwrap(), narrow);
+    }
+
+    #[test]
+    fn screens_get_four_samples_a_pixel() {
+        let grey = Frame::from_luma16(2, 1, vec![257, 65_535]).unwrap();
+        assert_eq!(grey.to_rgba8(), [1, 1, 1, 255, 255, 255, 255, 255]);
+        let veiled = Frame::new(1, 1, Layout::LumaAlpha, Samples::U8(vec![7, 9])).unwrap();
+        assert_eq!(veiled.to_rgba8(), [7, 7, 7, 9]);
+        assert_eq!(Frame::from_rgb8(1, 1, vec![1, 2, 3]).unwrap().to_rgba8(), [1, 2, 3, 255]);
+        assert_eq!(Frame::from_rgba8(1, 1, vec![1, 2, 3, 4]).unwrap().to_rgba8(), [1, 2, 3, 4]);
     }
 
     #[test]

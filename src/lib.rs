@@ -1,6 +1,9 @@
 #![doc = include_str!("../README.md")]
 #![warn(missing_docs)]
 
+#[doc = include_str!("../docs/bring-your-generator.md")]
+pub mod bring_your_generator {}
+
 pub mod cpu;
 pub mod enhancer;
 pub mod error;
@@ -16,7 +19,7 @@ pub mod tile;
 pub mod weights;
 
 pub use enhancer::{
-    CancelToken, Device, Enhanced, Enhancer, EnhancerBuilder, Job, ModelSource, Progress, Report, TileSize,
+    CancelToken, Device, Enhanced, Enhancer, EnhancerBuilder, Generated, Job, ModelSource, Progress, Report, TileSize,
 };
 pub use error::{Error, Result};
 pub use gpu::{DeviceInfo, Precision};

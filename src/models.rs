@@ -1,22 +1,32 @@
 //! Generators: the table of architectures, and how a weights file finds its own.
 //!
-//! An architecture is one file: `NAME`, `SIGNATURE` (patterns of its tensors' names), `RANGE`, and a `Config` with
-//! `detect`, from names and shapes alone, and `build`. `for_each_architecture` is the one list.
+//! An architecture is one file: `NAME`, `SIGNATURE`, `RANGE`, and a `Config` with `detect`, from names and shapes alone,
+//! and `build`. `for_each_architecture` is the one list.
+//!
+//! A signature tells the tensors' names, for messages about weights that fit nothing: `#` stands for a number, `*` for
+//! anything, `@` for a parameter's name, `a|b` for one or the other, `name:4` for a tensor of four axes; after `?` follows
+//! what a generator may lack.
 
 use std::sync::Arc;
 
 use crate::error::{Error, Result};
 use crate::graph::Graph;
+use crate::ops::Param;
+use crate::ops::activation::Function;
+use crate::ops::scale_shift::ScaleShift;
 use crate::weights::Weights;
 
 pub mod builder;
+mod misfit;
+
+use misfit::Refusal;
 
 /// Calls `$callback!` with the modules of all architectures, in the order in which they are tried.
 macro_rules! for_each_architecture {
     ($callback:ident) => {
         $callback! {
-            sonolume, mimicknet, resnet_generator, unet_generator, usenhance_side, usenhance_shuffle, rrdbnet, compact, dncnn,
-            nafnet, swinir, restormer, attention_unet, swin_v2_unet,
+            sonolume, mimicknet, resnet_generator, unet_generator, usenhance, rrdbnet, compact, dncnn,
+            nafnet, swinir, restormer, attention_unet, attention_unet_monai, swin_v2_unet,
         }
     };
 }
@@ -53,7 +63,6 @@ type Built = (String, Graph);
 
 struct Architecture {
     name: &'static str,
-    /// Patterns of tensor names; `*` stands for any run of characters.
     signature: &'static [&'static str],
     range: ValueRange,
     /// The hyper-parameters and the graph, if the names and shapes are this architecture's.
@@ -87,57 +96,50 @@ impl Model {
     ///
     /// # Errors
     /// [`Error::Weights`] if a tensor is missing, left over or of the wrong shape, or no architecture fits; the message
-    /// names the tensor, and the architectures that come closest.
+    /// names the architectures that come closest, and for each the tensors that do not fit.
     pub fn load(name: impl Into<String>, mut weights: Weights) -> Result<Self> {
-        let mut refusal = None;
-        for architecture in ARCHITECTURES {
-            weights.give_back();
-            let (details, graph) = match (architecture.build)(&mut weights) {
-                None => continue,
-                Some(Ok(built)) => built,
-                Some(Err(error)) => {
-                    refusal.get_or_insert(format!("the weights look like {}, but {error}", architecture.name));
-                    continue;
+        let mut closest: Option<Refusal> = None;
+        loop {
+            let refusals = match recognise(&mut weights) {
+                Ok((architecture, details, graph)) => {
+                    return Ok(Self {
+                        name: name.into(),
+                        architecture: architecture.name.into(),
+                        details,
+                        sha256: weights.sha256(),
+                        range: architecture.range,
+                        graph: Arc::new(graph.fused()?),
+                    });
                 }
+                Err(refusals) => refusals,
             };
-            let leftovers = weights.leftovers();
-            if let Some(first) = leftovers.first() {
-                let more =
-                    if leftovers.len() > 1 { format!(" and {} more", leftovers.len() - 1) } else { String::new() };
-                refusal.get_or_insert(format!(
-                    "the weights look like {} ({details}), but it has no tensor `{first}`{more}",
-                    architecture.name
-                ));
-                continue;
+            let refusal = Refusal::new(ARCHITECTURES.iter().zip(refusals), &weights);
+            if closest.as_ref().is_none_or(|closest| refusal.is_closer_than(closest)) {
+                closest = Some(refusal);
             }
-            return Ok(Self {
-                name: name.into(),
-                architecture: architecture.name.into(),
-                details,
-                sha256: weights.sha256(),
-                range: architecture.range,
-                graph: Arc::new(graph.fused()?),
-            });
+            // A program that trained the generator as a part of something may have put that part's name before all.
+            if !weights.strip_common_prefix() {
+                return Err(Error::Weights(closest.map(|refusal| refusal.message).unwrap_or_default()));
+            }
         }
-        Err(Error::Weights(refusal.unwrap_or_else(|| nearest(&weights))))
     }
 
-    /// `self` followed by `next`, as one generator.
+    /// `self` followed by `next`, as one generator in the value range of `self`.
     ///
     /// # Errors
-    /// [`Error::Weights`] if the channels or the value ranges differ.
+    /// [`Error::Weights`] if the channels differ.
     pub fn then(self, next: Self) -> Result<Self> {
-        if self.range != next.range {
+        if self.out_channels() != next.in_channels() {
+            let (gives, takes) = (self.out_channels(), next.in_channels());
+            let plural = if gives == 1 { "" } else { "s" };
             return Err(Error::Weights(format!(
-                "{} gives values from {}, {} takes values from {}",
-                self.name,
-                self.range.text(),
-                next.name,
-                next.range.text()
+                "{} gives {gives} channel{plural}, but {}, which is to follow, takes {takes}",
+                self.name, next.name
             )));
         }
-        let graph =
-            (*self.graph).clone().then((*next.graph).clone()).map_err(|error| Error::Weights(error.to_string()))?;
+        let mut graph = convert((*self.graph).clone(), self.range, next.range)?;
+        graph = graph.then((*next.graph).clone())?;
+        graph = convert(graph, next.range, self.range)?;
         Ok(Self {
             name: format!("{}+{}", self.name, next.name),
             architecture: format!("{}+{}", self.architecture, next.architecture),
@@ -178,53 +180,41 @@ impl ValueRange {
     }
 }
 
+/// `graph`, and behind it what turns values of one range into those of another.
+fn convert(mut graph: Graph, from: ValueRange, to: ValueRange) -> Result<Graph> {
+    let (scale, shift) = match (from, to) {
+        (ValueRange::Unit, ValueRange::Signed) => (2.0, -1.0),
+        (ValueRange::Signed, ValueRange::Unit) => (0.5, 0.5),
+        _ => return Ok(graph),
+    };
+    let output = graph.output()?;
+    let channels = graph.channels(output);
+    let param = |name: &str, value| Param::new(name, vec![channels], vec![value; channels]).map(Arc::new);
+    let params = vec![param("value range (scale)", scale)?, param("value range (shift)", shift)?];
+    let output = graph.push(ScaleShift { channels, activation: Function::Identity }, &[output], params)?;
+    graph.set_output(output);
+    Ok(graph)
+}
+
 /// The name of the built-in generator.
 pub const DEFAULT_MODEL: &str = "sonolume-s";
 
 #[cfg(feature = "default-weights")]
 static DEFAULT_WEIGHTS: &[u8] = include_bytes!("../weights/sonolume-s.safetensors");
 
-/// A message that names the architectures whose tensors' names are most like those of `weights`.
-fn nearest(weights: &Weights) -> String {
-    let names: Vec<&str> = weights.names().collect();
-    let mut ranked: Vec<(usize, &Architecture)> = ARCHITECTURES
-        .iter()
-        .map(|a| (names.iter().filter(|name| a.signature.iter().any(|pattern| matches(pattern, name))).count(), a))
-        .collect();
-    ranked.sort_by_key(|&(score, _)| std::cmp::Reverse(score));
-    let mut lines = vec!["these weights are of no architecture that sonolume knows; the closest are".to_owned()];
-    for (score, architecture) in ranked.into_iter().take(3) {
-        let missing = architecture.signature.iter().find(|pattern| !names.iter().any(|name| matches(pattern, name)));
-        let stranger = names.iter().find(|name| !architecture.signature.iter().any(|pattern| matches(pattern, name)));
-        let misfit = match (missing, stranger) {
-            (Some(missing), _) => format!("`{missing}` is missing"),
-            (None, Some(stranger)) => format!("it has no `{stranger}`"),
-            (None, None) => "the shapes or counts do not fit".to_owned(),
-        };
-        lines.push(format!("  {}: {score} of {} tensors have its names, {misfit}", architecture.name, names.len()));
+/// The first architecture that fits; or what each ran into, `None` if it did not even recognise the weights.
+fn recognise(weights: &mut Weights) -> Result<(&'static Architecture, String, Graph), Vec<Option<String>>> {
+    let mut refusals = Vec::new();
+    for architecture in ARCHITECTURES {
+        weights.give_back();
+        refusals.push(match (architecture.build)(weights) {
+            None => None,
+            Some(Err(error)) => Some(weights.located(&error)),
+            Some(Ok((details, graph))) => match &weights.leftovers()[..] {
+                [] => return Ok((architecture, details, graph)),
+                leftovers => Some(misfit::left_over(&details, leftovers, weights)),
+            },
+        });
     }
-    lines.join("\n")
-}
-
-/// True if `name` fits `pattern`, in which `*` stands for any run of characters.
-fn matches(pattern: &str, name: &str) -> bool {
-    match pattern.split_once('*') {
-        None => pattern == name,
-        Some((head, tail)) => name
-            .strip_prefix(head)
-            .is_some_and(|rest| (0..=rest.len()).any(|at| rest.is_char_boundary(at) && matches(tail, &rest[at..]))),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::matches;
-
-    #[test]
-    fn patterns_match_whole_names() {
-        assert!(matches("body.*.weight", "body.12.weight"));
-        assert!(matches("*.weight", "a.weight"));
-        assert!(!matches("body.*.weight", "body.12.bias"));
-        assert!(!matches("body", "body.0"));
-    }
+    Err(refusals)
 }

@@ -14,8 +14,20 @@ use crate::error::{Error, Result};
 use crate::tensor::Param;
 
 /// Prefixes that training frameworks put before every name; they are stripped, also one inside another.
-const WRAPPERS: &[&str] =
-    &["module.", "state_dict.", "params_ema.", "params.", "model_state_dict.", "netG.", "_orig_mod."];
+const WRAPPERS: &[&str] = &[
+    "module.",
+    "state_dict.",
+    "params_ema.",
+    "params.",
+    "model_state_dict.",
+    "netG.",
+    "net_g.",
+    "net_g_ema.",
+    "generator.",
+    "_orig_mod.",
+];
+/// Those of weights that were averaged over the steps of training: taken where the last step's are there too.
+const AVERAGED: &[&str] = &["params_ema.", "net_g_ema."];
 
 /// An opened weights file.
 ///
@@ -26,6 +38,8 @@ pub struct Weights<'a> {
     tensors: BTreeMap<String, Entry>,
     metadata: BTreeMap<String, String>,
     taken: std::collections::BTreeSet<String>,
+    /// The tensor that was taken last.
+    last: Option<String>,
 }
 
 #[derive(Debug)]
@@ -50,6 +64,7 @@ struct Entry {
     shape: Vec<usize>,
     dtype: Dtype,
     range: Range<usize>,
+    is_averaged: bool,
 }
 
 impl<'a> Weights<'a> {
@@ -96,16 +111,21 @@ impl<'a> Weights<'a> {
         for (name, view) in file.tensors() {
             let start = view.data().as_ptr() as usize - base;
             let range = start..start + view.data().len();
+            let is_averaged = AVERAGED.iter().any(|prefix| name.starts_with(prefix));
             let short = strip(&name).to_owned();
-            let entry = Entry { shape: view.shape().to_vec(), dtype: view.dtype(), range };
-            if tensors.insert(short.clone(), entry).is_some() {
-                return Err(Error::Weights(format!("tensor `{short}` is there twice, under two prefixes")));
+            match tensors.get(&short).map(|other: &Entry| other.is_averaged) {
+                Some(other) if other == is_averaged => {
+                    return Err(Error::Weights(format!("tensor `{short}` is there twice, under two prefixes")));
+                }
+                Some(true) => continue,
+                _ => {}
             }
+            tensors.insert(short, Entry { shape: view.shape().to_vec(), dtype: view.dtype(), range, is_averaged });
         }
         if tensors.is_empty() {
             return Err(Error::Weights("the file holds no tensors".into()));
         }
-        Ok(Self { source, tensors, metadata, taken: Default::default() })
+        Ok(Self { source, tensors, metadata, taken: Default::default(), last: None })
     }
 
     /// The names of all tensors, without wrapping prefixes, in alphabetical order.
@@ -121,6 +141,23 @@ impl<'a> Weights<'a> {
     /// The shape of a tensor. Not of an empty one: its other sizes can be anything, and cannot be taken for channels.
     pub fn shape(&self, name: &str) -> Option<&[usize]> {
         self.tensors.get(name).map(|entry| entry.shape.as_slice()).filter(|shape| !shape.contains(&0))
+    }
+
+    /// The shape of a tensor, an empty one's too: for messages.
+    pub(crate) fn stored_shape(&self, name: &str) -> Option<&[usize]> {
+        self.tensors.get(name).map(|entry| entry.shape.as_slice())
+    }
+
+    /// Removes the first part of all names, up to the first dot, if it is the same for all.
+    pub(crate) fn strip_common_prefix(&mut self) -> bool {
+        let Some((first, _)) = self.names().next().and_then(|name| name.split_once('.')) else { return false };
+        let prefix = format!("{first}.");
+        if !self.names().all(|name| name.starts_with(&prefix)) {
+            return false;
+        }
+        let strip = |(name, entry): (String, Entry)| (strip(&name[prefix.len()..]).to_owned(), entry);
+        self.tensors = std::mem::take(&mut self.tensors).into_iter().map(strip).collect();
+        true
     }
 
     /// How many consecutive indices from 0 on have a tensor that `name` makes of the index.
@@ -162,6 +199,7 @@ impl<'a> Weights<'a> {
         }
         let param = Param::new(name, entry.shape.clone(), data)?;
         self.taken.insert(name.to_owned());
+        self.last = Some(name.to_owned());
         Ok(Arc::new(param))
     }
 
@@ -185,9 +223,22 @@ impl<'a> Weights<'a> {
         }
     }
 
+    /// What is wrong, and where if the message names no tensor: an operator without weights knows only sizes.
+    pub(crate) fn located(&self, error: &Error) -> String {
+        let message = error.to_string();
+        match &self.last {
+            Some(last) if !message.contains('`') => {
+                let shape = self.stored_shape(last).unwrap_or_default();
+                format!("{message}, just after tensor `{last}` of shape {shape:?}")
+            }
+            _ => message,
+        }
+    }
+
     /// Forgets what was taken: another architecture is tried.
     pub(crate) fn give_back(&mut self) {
         self.taken.clear();
+        self.last = None;
     }
 
     /// The tensors that nobody has taken.
@@ -253,6 +304,17 @@ mod tests {
     fn wrapping_prefixes_are_stripped() {
         let bytes = file(&[("state_dict.module.x.weight", Dtype::F32, vec![1], f32_bytes(&[1.0]))]);
         assert!(Weights::from_bytes(bytes).unwrap().has("x.weight"));
+    }
+
+    #[test]
+    fn averaged_weights_go_before_the_last_steps() {
+        let tensor = |name, value| (name, Dtype::F32, vec![1], f32_bytes(&[value]));
+        for names in [["params.x", "params_ema.x"], ["net_g.x", "net_g_ema.module.x"]] {
+            let mut weights = Weights::from_bytes(file(&[tensor(names[0], 1.0), tensor(names[1], 2.0)])).unwrap();
+            assert_eq!(weights.take("x", &[1]).unwrap().data, [2.0], "{names:?}");
+        }
+        let twice = file(&[tensor("module.x", 1.0), tensor("params.x", 2.0)]);
+        assert!(Weights::from_bytes(twice).unwrap_err().to_string().contains("`x` is there twice"));
     }
 
     #[test]

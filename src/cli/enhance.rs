@@ -343,7 +343,7 @@ impl Work<'_> {
         }
         files::write(&task.output.path, &picture)?;
 
-        let warnings = self.warnings(&frame, task.output.format);
+        let warnings = self.warnings(&frame, task.output.format, &report);
         for warning in &warnings {
             self.console.note(format_args!("{}: {warning}", files::name(&task.input)));
         }
@@ -367,8 +367,8 @@ impl Work<'_> {
     }
 
     /// What the user may not expect of the result.
-    fn warnings(&self, frame: &Frame, format: Format) -> Vec<String> {
-        let mut warnings = Vec::new();
+    fn warnings(&self, frame: &Frame, format: Format, report: &Report) -> Vec<String> {
+        let mut warnings = Vec::from_iter(report.caveat.clone());
         let coloured = if self.enhancer.model().in_channels() == 1 { frame.coloured_pixels() } else { 0 };
         if coloured == frame.width() * frame.height() {
             warnings.push("every pixel carries colour, so nothing was enhanced: colour passes unchanged".into());
@@ -390,6 +390,7 @@ impl Work<'_> {
             "model": report.model,
             "architecture": report.architecture,
             "model_sha256": report.model_sha256,
+            "scale": report.scale,
             "strength": report.strength,
             "input_size": size::record(report.input_size),
             "output_size": size::record(report.output_size),

@@ -4,9 +4,15 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use crate::gpu::{DeviceInfo, Precision};
+use wgpu::WasmNotSend;
 
-/// Stops work from another thread: between tiles, the call returns [`Error::Cancelled`](crate::Error::Cancelled).
+use crate::error::Result;
+use crate::gpu::{DeviceInfo, Precision};
+use crate::image::Frame;
+use crate::tensor::HostTensor;
+
+/// Stops work from another thread, in a browser from another task of the event loop: between tiles, the call returns
+/// [`Error::Cancelled`](crate::Error::Cancelled).
 #[derive(Clone, Debug, Default)]
 pub struct CancelToken(Arc<AtomicBool>);
 
@@ -36,10 +42,16 @@ pub struct Progress {
     pub total: usize,
 }
 
+#[cfg(not(target_arch = "wasm32"))]
+type Callback<'a> = Box<dyn FnMut(Progress) + Send + 'a>;
+/// A browser's callbacks belong to their thread, and the work stays on it.
+#[cfg(target_arch = "wasm32")]
+type Callback<'a> = Box<dyn FnMut(Progress) + 'a>;
+
 /// Options of one call. `Job::default()` is silent and runs to the end.
 #[derive(Default)]
 pub struct Job<'a> {
-    pub(super) progress: Option<Box<dyn FnMut(Progress) + Send + 'a>>,
+    pub(super) progress: Option<Callback<'a>>,
     pub(super) cancel: Option<CancelToken>,
     pub(super) strength: Option<f32>,
 }
@@ -56,9 +68,9 @@ impl<'a> Job<'a> {
         Self::default()
     }
 
-    /// Calls `callback` after every tile.
+    /// Calls `callback` after every tile; in a browser it need not be `Send`.
     #[must_use]
-    pub fn progress(mut self, callback: impl FnMut(Progress) + Send + 'a) -> Self {
+    pub fn progress(mut self, callback: impl FnMut(Progress) + WasmNotSend + 'a) -> Self {
         self.progress = Some(Box::new(callback));
         self
     }
@@ -96,6 +108,10 @@ pub struct Report {
     pub input_size: [usize; 2],
     /// Height and width of the output.
     pub output_size: [usize; 2],
+    /// Output pixels for each input pixel, on each axis.
+    pub scale: usize,
+    /// What an enlarged result is not; `None` at scale 1.
+    pub caveat: Option<String>,
     /// Share of the generator's result in the output.
     pub strength: f32,
     /// Number of tiles.
@@ -110,4 +126,48 @@ pub struct Report {
     pub generator_time: Duration,
     /// Wall time of the whole call.
     pub total_time: Duration,
+}
+
+/// What a picture that was enlarged `scale` times is not.
+pub(super) fn caveat(scale: usize) -> Option<String> {
+    (scale > 1).then(|| {
+        format!(
+            "{scale} times as many pixels on each axis, but no more echoes: what is finer than the input's pixels is the \
+             generator's guess, in the manner of what it was trained on (photographs, for most that enlarge); speckle may \
+             come out as texture or edges that are not in the tissue. Pixel spacing is now 1/{scale} of the input's"
+        )
+    })
+}
+
+/// An enhanced picture, and how it came about.
+#[derive(Clone, Debug)]
+pub struct Enhanced {
+    /// The picture.
+    pub frame: Frame,
+    /// What was done.
+    pub report: Report,
+}
+
+/// A generator's answer to a picture, to be blended with it at any strength.
+#[derive(Clone, Debug)]
+pub struct Generated {
+    /// The answer, `[channels, height, width]`, 0 is black and 1 is white; not clamped.
+    pub output: HostTensor,
+    /// What was done.
+    pub report: Report,
+}
+
+impl Generated {
+    /// `frame`, the picture that was asked about, with this answer, as [`Frame::with_luma`] and [`Frame::with_rgb`] say.
+    ///
+    /// # Errors
+    /// [`Error::Options`](crate::Error::Options) for a strength out of range, [`Error::Shape`](crate::Error::Shape) if the
+    /// frame has another size.
+    pub fn blend(&self, frame: &Frame, strength: f32) -> Result<Frame> {
+        if self.output.shape().channels == 1 {
+            frame.with_luma(&self.output, strength)
+        } else {
+            frame.with_rgb(&self.output, strength)
+        }
+    }
 }

@@ -6,6 +6,7 @@
 use std::collections::{HashMap, VecDeque};
 
 use super::engine::{Engine, Part, Started};
+use super::event_loop;
 use super::job::{Job, Progress};
 use crate::cpu;
 use crate::error::{Error, Result};
@@ -94,10 +95,16 @@ pub(super) async fn run_host(
     let mut run = Run::new(engine, shape, tile, limit_bytes, job)?;
     let result = graph.output()?;
     let mut values: HashMap<Value, HostTensor> = HashMap::from([(graph.inputs()[0], input.clone())]);
-    if run.fits_in_one_piece(shape)? {
+    let mut in_one_piece = run.fits_in_one_piece(shape)?;
+    if in_one_piece {
         run.total = run.image_pixels();
-        run.host_segment(&*engine.whole().await?, &mut values, true).await?;
-    } else {
+        match run.host_segment(&*engine.whole().await?, &mut values, true).await {
+            // The device holds less than the limit says; a generator that looks at the whole image can still be cut.
+            Err(Error::OutOfMemory { .. }) if graph.is_global() => in_one_piece = false,
+            result => result?,
+        }
+    }
+    if !in_one_piece {
         let parts = engine.parts().await?;
         run.total = parts.len() * run.image_pixels();
         for (index, part) in parts.iter().enumerate() {
@@ -248,6 +255,9 @@ impl<'a, 'j> Run<'a, 'j> {
         // A tile of this many pixels was too large; later ones are split before they are tried.
         let mut too_large = usize::MAX;
         while let Some(tile) = waiting.pop_front() {
+            if self.done > 0 {
+                event_loop::turn().await;
+            }
             if self.job.cancel.as_ref().is_some_and(|token| token.is_cancelled()) {
                 return Err(Error::Cancelled);
             }

@@ -18,16 +18,7 @@ use crate::weights::Weights;
 /// What people call it.
 pub const NAME: &str = "attention U-Net";
 /// Its tensors' names.
-pub const SIGNATURE: &[&str] = &[
-    "Conv*.conv.*",
-    "Up*.up.1.*",
-    "Up*.up.2.*",
-    "Att*.W_g.*",
-    "Att*.W_x.*",
-    "Att*.psi.*",
-    "Up_conv*.conv.*",
-    "Conv_1x1.*",
-];
+pub const SIGNATURE: &[&str] = &["Conv1.conv.0.weight:4", "Conv2.conv.0.weight:4", "Up2.up.1.weight:4", "?Conv#.conv.#.@|Up#.up.#.@|Att#.W_g.#.@|Att#.W_x.#.@|Att#.psi.#.@|Up_conv#.conv.#.@", "Conv_1x1.weight:4", "?Conv_1x1.bias"];
 /// The values it takes and gives: the reference's loader normalises to -1 to 1.
 pub const RANGE: ValueRange = ValueRange::Signed;
 

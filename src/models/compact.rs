@@ -14,7 +14,7 @@ use crate::weights::Weights;
 /// What people call it.
 pub const NAME: &str = "SRVGGNetCompact";
 /// Its tensors' names.
-pub const SIGNATURE: &[&str] = &["body.0.weight", "body.0.bias", "body.2.weight", "body.*.weight", "body.*.bias"];
+pub const SIGNATURE: &[&str] = &["body.0.weight:4", "body.2.weight:4", "?body.#.weight|body.#.bias"];
 /// The values it takes and gives.
 pub const RANGE: ValueRange = ValueRange::Unit;
 
@@ -35,8 +35,14 @@ impl Config {
     pub fn detect(weights: &Weights) -> Option<Self> {
         let [_, channels, ..] = *weights.shape("body.0.weight").filter(|shape| shape.len() == 4)? else { return None };
         let convs = weights.count(|index| format!("body.{}.weight", 2 * index));
-        let [outputs, _, _, _] = *weights.shape(&format!("body.{}.weight", 2 * convs - 2))? else { return None };
-        let scale = outputs.checked_div(channels)?.isqrt();
+        let [outputs, _, _, _] = *weights.shape(&last(convs))? else { return None };
+        let whole = |&channels: &usize| {
+            let scale = outputs.checked_div(channels)?.isqrt();
+            (scale > 0 && (scale * scale).checked_mul(channels) == Some(outputs)).then_some(scale)
+        };
+        // Grey images may become colour ones: PyTorch then adds the one channel to all.
+        let made = if channels == 1 { &[1, 3][..] } else { &[channels] };
+        let scale = made.iter().find_map(whole).unwrap_or(1);
         let activation = if weights.has("body.1.weight") {
             Function::PRelu
         } else if weights.metadata().get("activation").is_some_and(|name| name == "leakyrelu") {
@@ -44,8 +50,7 @@ impl Config {
         } else {
             Function::Relu
         };
-        let fits = convs > 1 && scale > 0 && (scale * scale).checked_mul(channels) == Some(outputs);
-        fits.then_some(Self { convs, scale, activation })
+        (convs > 1).then_some(Self { convs, scale, activation })
     }
 
     /// Builds the generator.
@@ -68,6 +73,14 @@ impl Config {
                 };
             }
         }
+        let outputs = b.channels(x) / (self.scale * self.scale);
+        if outputs != channels && channels != 1 {
+            return Err(Error::Weights(format!(
+                "tensor `{}` makes {} channels; {channels} times the square of a scale are expected",
+                last(self.convs),
+                b.channels(x)
+            )));
+        }
         let mut base = image;
         if self.scale > 1 {
             x = b.pixel_shuffle(x, self.scale)?;
@@ -76,4 +89,9 @@ impl Config {
         x = b.add(x, base)?;
         Ok(b.finish(x))
     }
+}
+
+/// The weight of the last convolution.
+fn last(convs: usize) -> String {
+    format!("body.{}.weight", 2 * convs - 2)
 }

@@ -22,8 +22,7 @@ use crate::weights::Weights;
 /// What people call it.
 pub const NAME: &str = "MimickNet";
 /// Its tensors' names.
-pub const SIGNATURE: &[&str] =
-    &["conv2d*.weight", "conv2d*.bias", "conv2d_*.weight", "conv2d_*.bias", "conv2d_transpose*.weight", "conv2d_transpose*.bias"];
+pub const SIGNATURE: &[&str] = &["conv2d.weight|conv2d_#.weight:4", "?conv2d.bias|conv2d_#.bias", "conv2d_transpose.weight|conv2d_transpose_#.weight:4", "?conv2d_transpose.bias|conv2d_transpose_#.bias"];
 /// The values it takes and gives.
 pub const RANGE: ValueRange = ValueRange::Unit;
 

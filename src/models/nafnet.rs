@@ -17,8 +17,7 @@ use crate::weights::Weights;
 /// What people call it.
 pub const NAME: &str = "NAFNet";
 /// Its tensors' names.
-pub const SIGNATURE: &[&str] =
-    &["intro.*", "encoders.*", "downs.*", "middle_blks.*", "ups.*.0.weight", "decoders.*", "ending.*"];
+pub const SIGNATURE: &[&str] = &["intro.weight:4", "?intro.bias", "downs.#.weight:4", "?downs.#.bias", "?encoders.#.#.*.@|middle_blks.#.*.@|decoders.#.#.*.@", "?encoders.#.#.beta|encoders.#.#.gamma|middle_blks.#.beta|middle_blks.#.gamma|decoders.#.#.beta|decoders.#.#.gamma", "ups.#.0.weight:4", "ending.weight:4", "?ending.bias"];
 /// The values it takes and gives.
 pub const RANGE: ValueRange = ValueRange::Unit;
 

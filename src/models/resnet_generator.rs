@@ -18,8 +18,7 @@ use crate::weights::Weights;
 /// What people call it.
 pub const NAME: &str = "CycleGAN ResNet generator";
 /// Its tensors' names.
-pub const SIGNATURE: &[&str] =
-    &["model.1.*", "model.4.*", "model.10.conv_block.*", "model.*.conv_block.*.weight", "model.*.weight", "model.*.bias"];
+pub const SIGNATURE: &[&str] = &["model.1.weight:4", "model.#.conv_block.#.weight", "?model.#.conv_block.#.@|model.#.@"];
 /// The values it takes and gives.
 pub const RANGE: ValueRange = ValueRange::Signed;
 
@@ -34,8 +33,8 @@ pub struct Config {
     pub blocks: usize,
     /// Times the image is halved.
     pub downsamplings: usize,
-    /// What surrounds the image in the residual blocks; reflected and repeated edges look the same in the file, and
-    /// the published generators reflect.
+    /// What surrounds the image in the residual blocks. Reflected and repeated edges look the same in the file; edges are
+    /// repeated only if its metadata says `padding_type: replicate`, as the published generators reflect.
     pub border: Border,
     /// True if the blocks were trained with dropout, which shifts the names.
     pub dropout: bool,
@@ -51,7 +50,12 @@ impl Config {
         let downsamplings =
             (0..MOST_DOWNSAMPLINGS).find(|&halvings| (0..2).any(|inner| is_conv(block(4 + 3 * halvings, inner))))?;
         let first = 4 + 3 * downsamplings;
-        let border = if is_conv(block(first, 0)) { Border::Zero } else { Border::Reflect };
+        let is_replicated = weights.metadata().get("padding_type").is_some_and(|kind| kind == "replicate");
+        let border = match (is_conv(block(first, 0)), is_replicated) {
+            (true, _) => Border::Zero,
+            (false, true) => Border::Replicate,
+            (false, false) => Border::Reflect,
+        };
         let [early, late] = if border == Border::Zero { [3, 4] } else { [5, 6] };
         let dropout = !is_conv(block(first, early));
         let own = usize::from(border != Border::Zero);

@@ -18,20 +18,7 @@ use crate::weights::Weights;
 /// What people call it.
 pub const NAME: &str = "Restormer";
 /// Its tensors' names.
-pub const SIGNATURE: &[&str] = &[
-    "patch_embed.proj.*",
-    "encoder_level*.norm*.body.*",
-    "encoder_level*.attn.*",
-    "encoder_level*.ffn.*",
-    "down*_*.body.0.*",
-    "latent.*",
-    "up*_*.body.0.*",
-    "reduce_chan_level*",
-    "decoder_level*",
-    "refinement.*",
-    "skip_conv.*",
-    "output.*",
-];
+pub const SIGNATURE: &[&str] = &["patch_embed.proj.weight:4", "encoder_level1.0.attn.temperature", "encoder_level1.0.ffn.project_in.weight:4", "?encoder_level#.#.*.@|latent.#.*.@|decoder_level#.#.*.@|refinement.#.*.@", "?encoder_level#.#.attn.temperature|latent.#.attn.temperature|decoder_level#.#.attn.temperature|refinement.#.attn.temperature", "down1_2.body.0.weight:4", "up2_1.body.0.weight:4", "?down#_#.body.0.@|up#_#.body.0.@|reduce_chan_level#.@|skip_conv.@|patch_embed.proj.bias", "output.weight:4", "?output.bias"];
 /// The values it takes and gives.
 pub const RANGE: ValueRange = ValueRange::Unit;
 

@@ -4,6 +4,9 @@
 //! blocks with LeakyReLU 0.2 and residuals scaled by 0.2, then nearest-neighbour enlargements, each followed by a
 //! convolution. Three generations of key names are known. Generators for x2 and x1 (Real-ESRGAN) take the image by pixel
 //! unshuffle and enlarge four times; sizes are then padded by reflection at the bottom and right.
+//!
+//! ESRGAN+ (Rakotonirina and Rasoanaivo, 2020) adds residuals inside of the dense blocks: `conv1x1` of a block's input to
+//! its second convolution's result, and that to the fourth's.
 
 use super::ValueRange;
 use super::builder::{Builder, Window};
@@ -17,19 +20,7 @@ use crate::weights::Weights;
 /// What people call it.
 pub const NAME: &str = "RRDBNet";
 /// Its tensors' names.
-pub const SIGNATURE: &[&str] = &[
-    "conv_first.*",
-    "body.*.rdb*.conv*.*",
-    "RRDB_trunk.*.RDB*.conv*.*",
-    "conv_body.*",
-    "trunk_conv.*",
-    "conv_up*.*",
-    "upconv*.*",
-    "conv_hr.*",
-    "HRconv.*",
-    "conv_last.*",
-    "model.1.sub.*",
-];
+pub const SIGNATURE: &[&str] = &["conv_first.weight|model.0.weight:4", "body.0.rdb1.conv1.weight|RRDB_trunk.0.RDB1.conv1.weight|model.1.sub.0.RDB1.conv1.0.weight:4", "conv_body.weight|trunk_conv.weight|model.1.sub.#.weight:4", "conv_hr.weight|HRconv.weight|model.#.weight:4", "conv_last.weight|model.#.weight:4", "?conv_first.bias|conv_body.bias|conv_up#.@|conv_hr.bias|conv_last.bias|body.#.rdb#.conv#.@|body.#.rdb#.conv1x1.weight", "?RRDB_trunk.#.RDB#.conv#.@|RRDB_trunk.#.RDB#.conv1x1.weight|trunk_conv.bias|upconv#.@|HRconv.bias", "?model.#.bias|model.1.sub.#.RDB#.conv#.0.@|model.1.sub.#.bias|model.1.sub.#.RDB#.conv1x1.weight"];
 /// The values it takes and gives.
 pub const RANGE: ValueRange = ValueRange::Unit;
 
@@ -61,6 +52,8 @@ pub struct Config {
     pub doublings: usize,
     /// Pixels of the image, on each axis, that share one pixel of the features.
     pub unshuffle: usize,
+    /// Whether the dense blocks have residuals inside: ESRGAN+.
+    pub plus: bool,
 }
 
 impl Config {
@@ -83,7 +76,8 @@ impl Config {
             Some(16) if inputs.is_multiple_of(outputs) => 4,
             _ => 1,
         };
-        Some(Self { names, blocks, doublings, unshuffle })
+        let plus = weights.has(&format!("{}.weight", names.plus(0, 1)));
+        Some(Self { names, blocks, doublings, unshuffle, plus })
     }
 
     /// Builds the generator.
@@ -127,11 +121,21 @@ impl Config {
     fn block(&self, b: &mut Builder, block: usize, input: Value) -> Result<Value> {
         let mut x = input;
         for dense in 1..=3 {
-            let (mut seen, mut y) = (x, x);
+            let (mut seen, mut y, mut inner) = (x, x, None);
             for conv in 1..=5 {
                 y = b.conv(&self.names.dense(block, dense, conv), seen, Window::default())?;
                 if conv < 5 {
                     y = b.activation(y, LEAKY)?;
+                }
+                if let Some(inner) = inner.filter(|_| conv == 4) {
+                    y = b.add(y, inner)?;
+                }
+                if self.plus && conv == 2 {
+                    let input = b.conv(&self.names.plus(block, dense), x, Window::default())?;
+                    y = b.add(y, input)?;
+                    inner = Some(y);
+                }
+                if conv < 5 {
                     seen = b.concat(seen, y)?;
                 }
             }
@@ -151,6 +155,14 @@ impl Names {
             Self::Body => format!("body.{block}.rdb{dense}.conv{conv}"),
             Self::Trunk => format!("RRDB_trunk.{block}.RDB{dense}.conv{conv}"),
             Self::Sequential => format!("model.1.sub.{block}.RDB{dense}.conv{conv}.0"),
+        }
+    }
+
+    fn plus(self, block: usize, dense: usize) -> String {
+        match self {
+            Self::Body => format!("body.{block}.rdb{dense}.conv1x1"),
+            Self::Trunk => format!("RRDB_trunk.{block}.RDB{dense}.conv1x1"),
+            Self::Sequential => format!("model.1.sub.{block}.RDB{dense}.conv1x1"),
         }
     }
 

@@ -17,20 +17,7 @@ use crate::weights::Weights;
 /// What people call it.
 pub const NAME: &str = "sonolume";
 /// Its tensors' names.
-pub const SIGNATURE: &[&str] = &[
-    "stem.*",
-    "encoder.*.norm.*",
-    "encoder.*.conv*",
-    "decoder.*.norm.*",
-    "decoder.*.conv*",
-    "down.*",
-    "up.*.scale.*",
-    "up.*.shift.*",
-    "middle.*",
-    "head.reduce.*",
-    "head.mix.*",
-    "head.out.*",
-];
+pub const SIGNATURE: &[&str] = &["stem.weight:4", "?stem.bias", "down.#.weight:4", "?down.#.bias", "encoder.#.#.conv1.weight|middle.0.conv1.weight:4", "?encoder.#.#.*.@|decoder.#.#.*.@|middle.#.*.@|encoder.#.#.scale|decoder.#.#.scale|middle.#.scale", "middle.1.qkv.weight", "middle.1.relative_position_bias_table:2", "?middle.#.relative_position_bias_table", "up.#.scale.@", "up.#.shift.@", "head.mix.weight", "?head.mix.bias|head.reduce.@|head.out.@"];
 /// The values it takes and gives.
 pub const RANGE: ValueRange = ValueRange::Unit;
 

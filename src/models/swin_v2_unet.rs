@@ -32,19 +32,7 @@ use crate::weights::Weights;
 /// What people call it.
 pub const NAME: &str = "Swin V2 U-Net";
 /// Its tensors' names.
-pub const SIGNATURE: &[&str] = &[
-    "encoder.patch_embed.*",
-    "encoder.layers*.blocks.*.norm*",
-    "encoder.layers*.blocks.*.attn*",
-    "encoder.layers*.blocks.*.mlp.fc*",
-    "encoder.layers*.downsample.*",
-    "encoder.norm.*",
-    "decoder.*.conv1.*",
-    "decoder.*.norm1.*",
-    "decoder.*.conv2.*",
-    "decoder.*.norm2.*",
-    "head.*",
-];
+pub const SIGNATURE: &[&str] = &["encoder.patch_embed.proj.weight:4", "encoder.layers.0.blocks.0.attn.logit_scale|encoder.layers_0.blocks.0.attn.logit_scale", "?encoder.patch_embed.proj.bias|encoder.patch_embed.norm.@", "?encoder.layers*.blocks.#.norm#.@|encoder.layers*.blocks.#.attn.*.@|encoder.layers*.blocks.#.mlp.fc#.@", "?encoder.layers*.blocks.#.attn.logit_scale|encoder.layers*.blocks.#.attn.q_bias|encoder.layers*.blocks.#.attn.k_bias|encoder.layers*.blocks.#.attn.v_bias", "?encoder.layers*.blocks.#.attn.relative_position_index|encoder.layers*.blocks.#.attn.relative_coords_table|encoder.layers*.blocks.#.attn_mask", "?encoder.layers*.downsample.*.@|encoder.norm.@", "decoder.0.conv1.weight:4", "?decoder.#.conv#.@|decoder.#.norm#.@", "head.weight:4", "?head.bias"];
 /// The values it takes and gives.
 pub const RANGE: ValueRange = ValueRange::Unit;
 

@@ -18,21 +18,7 @@ use crate::weights::Weights;
 /// What people call it.
 pub const NAME: &str = "SwinIR";
 /// Its tensors' names.
-pub const SIGNATURE: &[&str] = &[
-    "conv_first.*",
-    "patch_embed.norm.*",
-    "layers.*.residual_group.blocks.*.norm*",
-    "layers.*.residual_group.blocks.*.attn*",
-    "layers.*.residual_group.blocks.*.mlp.fc*",
-    "layers.*.conv.*",
-    "norm.*",
-    "conv_after_body.*",
-    "conv_before_upsample.0.*",
-    "upsample.*",
-    "conv_up*",
-    "conv_hr.*",
-    "conv_last.*",
-];
+pub const SIGNATURE: &[&str] = &["conv_first.weight:4", "layers.0.residual_group.blocks.0.norm1.weight:1", "layers.0.residual_group.blocks.0.attn.relative_position_bias_table:2", "?layers.#.residual_group.blocks.#.norm#.@|layers.#.residual_group.blocks.#.attn.*.@|layers.#.residual_group.blocks.#.mlp.fc#.@", "?layers.#.residual_group.blocks.#.attn.relative_position_bias_table|layers.#.residual_group.blocks.#.attn.relative_position_index|layers.#.residual_group.blocks.#.attn_mask", "?layers.#.conv.@|layers.#.conv.#.@", "norm.weight:1", "conv_after_body.weight|conv_after_body.0.weight:4", "conv_last.weight|upsample.0.weight:4", "?conv_first.bias|patch_embed.norm.@|norm.bias|conv_after_body.@|conv_after_body.#.@|conv_before_upsample.0.@|upsample.#.@|conv_up#.@|conv_hr.@|conv_last.bias"];
 /// The values it takes and gives.
 pub const RANGE: ValueRange = ValueRange::Unit;
 

@@ -18,8 +18,7 @@ use crate::weights::Weights;
 /// What people call it.
 pub const NAME: &str = "pix2pix U-Net generator";
 /// Its tensors' names.
-pub const SIGNATURE: &[&str] =
-    &["model.model.0.weight", "model.model.3.weight", "model.model.1.model.1.weight", "model.model.*.weight", "model.model.*"];
+pub const SIGNATURE: &[&str] = &["model.model.0.weight:4", "model.model.1.model.1.weight:4", "model.model.3.weight:4", "?model.model.0.bias|model.model.3.bias|model.model.1.model.*.@|model.model.1.model.#.@"];
 /// The values it takes and gives.
 pub const RANGE: ValueRange = ValueRange::Signed;
 

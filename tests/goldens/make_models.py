@@ -2,8 +2,8 @@
 
     python tests/goldens/make_models.py [NAME ...]
 
-Needs torch, numpy and safetensors, for public implementations also spandrel, spandrel_extra_arches and timm; seeded by
-each generator's name. One function an architecture, which answers (state dict, input, output), and the file's metadata if
+Needs torch, numpy and safetensors, for public implementations also spandrel, spandrel_extra_arches, timm and monai; seeded
+by each generator's name. One function an architecture, which answers (state dict, input, output), and the file's metadata if
 it matters.
 """
 
@@ -240,6 +240,16 @@ def attention_unet(channels, widths, attention, size):
     return padded_answer(perturb(AttentionUNet(channels, widths, attention)), 2 ** (len(widths) - 1), 1, channels, *size)
 
 
+@generator("attention-unet-monai", channels=1, widths=[4, 6, 8], size=(21, 30))
+@generator("attention-unet-monai-kernels", channels=3, widths=[3, 5], kernel_size=5, up_kernel_size=5, size=(13, 18))
+def attention_unet_monai(channels, widths, size, **options):
+    from monai.networks.nets import AttentionUnet
+
+    strides = [2] * (len(widths) - 1)
+    net = AttentionUnet(2, in_channels=channels, out_channels=channels, channels=widths, strides=strides, **options)
+    return padded_answer(perturb(net), 2 ** len(strides), 1, channels, *size)
+
+
 class SwinV2UNet(torch.nn.Module):
     """timm's encoder and a convolutional decoder; `skips` are the channels that stages concatenate."""
 
@@ -352,15 +362,16 @@ class Residual(nn.Module):
 @generator("resnet-batch", norm="batch", blocks=2, size=(22, 17))
 @generator("resnet-none", norm="none", blocks=2, channels=1, size=(12, 17))
 @generator("resnet-old", norm="instance", old=True, size=(20, 16))
+@generator("resnet-replicate", border="replicate", blocks=1, size=(18, 21))
 def resnet(norm="instance", border="reflect", dropout=False, blocks=3, channels=3, width=4, size=(16, 16), old=False):
-    """The reference repository's `ResnetGenerator`. `old`: statistics that PyTorch 0.3 saved and nobody used."""
+    """The reference repository's `ResnetGenerator`; its metadata if that is needed. `old`: statistics that PyTorch 0.3 saved and nobody used."""
     bias = norm not in ("batch", "none")
 
     def norm_relu(count):
         return [norm_layer(norm, count), nn.ReLU()]
 
     def padded(count):
-        pad = [nn.ReflectionPad2d(1)] if border == "reflect" else []
+        pad = {"reflect": [nn.ReflectionPad2d(1)], "replicate": [nn.ReplicationPad2d(1)], "zero": []}[border]
         return [*pad, nn.Conv2d(count, count, 3, padding=0 if pad else 1, bias=bias)]
 
     modules = [nn.ReflectionPad2d(3), nn.Conv2d(channels, width, 7, bias=bias), *norm_relu(width)]
@@ -384,7 +395,7 @@ def resnet(norm="instance", border="reflect", dropout=False, blocks=3, channels=
             after = f"{head}.{int(index) + 1}"
             state[f"{after}.running_mean"] = torch.randn_like(counts[name])
             state[f"{after}.running_var"] = torch.rand_like(counts[name]) + 0.5
-    return state, x, y
+    return (state, x, y, {"padding_type": border}) if border == "replicate" else (state, x, y)
 
 
 class UNetLevel(nn.Module):
@@ -434,6 +445,7 @@ def unet(norm="batch", levels=4, channels=3, width=4, size=(32, 32)):
 @generator("compact-x2", upscale=2, num_in_ch=1, num_out_ch=1, size=(12, 7))
 @generator("compact-x1-relu", upscale=1, act_type="relu", size=(11, 8))
 @generator("compact-x3", upscale=3, num_conv=3, size=(7, 10))
+@generator("compact-colouring", upscale=2, num_in_ch=1, num_out_ch=3, num_conv=1, size=(6, 9))
 @generator("compact-leaky", upscale=2, act_type="leakyrelu", size=(5, 6))
 def compact(size, **options):
     from spandrel.architectures.Compact import Compact
@@ -480,8 +492,9 @@ def rename_rrdb(state, names):
 @generator("rrdbnet-trunk-x4", names="trunk", scale=4, channels=1, size=(5, 8))
 @generator("rrdbnet-trunk-x2", names="trunk", scale=2, size=(6, 7))
 @generator("rrdbnet-old-x4", names="old", scale=4, size=(6, 5))
+@generator("rrdbnet-old-plus", names="old", scale=2, plus=True, size=(7, 6))
 @generator("rrdbnet-old-x1", names="old", scale=1, blocks=2, size=(8, 9))
-def rrdbnet(names, scale, size, channels=3, shuffle=1, blocks=1):
+def rrdbnet(names, scale, size, channels=3, shuffle=1, blocks=1, plus=False):
     from spandrel.architectures.ESRGAN import ESRGAN
     from spandrel.architectures.ESRGAN.__arch import RRDB as implementation
 
@@ -492,7 +505,7 @@ def rrdbnet(names, scale, size, channels=3, shuffle=1, blocks=1):
     inputs = channels * shuffle * shuffle
     factor = None if shuffle == 1 else shuffle
     module = ESRGAN(
-        in_nc=inputs, out_nc=channels, num_filters=4, num_blocks=blocks, scale=scale, shuffle_factor=factor
+        in_nc=inputs, out_nc=channels, num_filters=4, num_blocks=blocks, scale=scale, shuffle_factor=factor, plus=plus
     )
     state, x, y = answer(randomise(module, 1.5), 1, channels, *size)
     return (state if names == "old" else rename_rrdb(state, names)), x, y
@@ -502,15 +515,44 @@ def rrdbnet(names, scale, size, channels=3, shuffle=1, blocks=1):
 @generator("dncnn-color", act_mode="BR", in_nc=3, out_nc=3, nb=5, size=(8, 11))
 @generator("dncnn-plain", act_mode="R", nb=8, size=(9, 12))
 @generator("dncnn-instance", act_mode="IR", nb=4, size=(14, 9))
+@generator("dncnn-level", act_mode="R", in_nc=2, mode="FDnCNN", size=(10, 13))
+@generator("dncnn-leaky", act_mode="BL", size=(11, 8))
 def dncnn(size, **options):
     from spandrel.architectures.DnCNN import DnCNN
 
     options = {"in_nc": 1, "out_nc": 1, "nc": 6, "nb": 4, **options}
-    return answer(randomise(DnCNN(**options), norms=True), 1, options["in_nc"], *size)
+    result = answer(randomise(DnCNN(**options), norms=True), 1, options["in_nc"], *size)
+    return (*result, {"activation": "leakyrelu"}) if "L" in options["act_mode"] else result
+
+
+class EarlierDnCNN(nn.Module):
+    """The layout of the code before KAIR: the authors' (biased first convolution, its own epsilon) and others'."""
+
+    def __init__(self, authors, width=6, body=2):
+        super().__init__()
+        modules = [nn.Conv2d(1, width, 3, padding=1, bias=authors), nn.ReLU()]
+        for _ in range(body):
+            norm = nn.BatchNorm2d(width, eps=1e-4 if authors else 1e-5)
+            modules += [nn.Conv2d(width, width, 3, padding=1, bias=False), norm, nn.ReLU()]
+        self.dncnn = nn.Sequential(*modules, nn.Conv2d(width, 1, 3, padding=1, bias=False))
+
+    def forward(self, x):
+        return x - self.dncnn(x)
+
+
+@generator("dncnn-authors", authors=True, size=(12, 9))
+@generator("dncnn-unbiased", authors=False, size=(7, 16))
+def earlier_dncnn(authors, size):
+    # Small variances, so that the epsilon counts.
+    net = randomise(EarlierDnCNN(authors), norms=True)
+    for name, value in net.state_dict().items():
+        if name.endswith("running_var"):
+            value.mul_(1e-2)
+    return answer(net, 1, 1, *size)
 
 
 class Usenhance(nn.Module):
-    """Both kinds; the names and shapes are in `src/models/usenhance_*.rs`."""
+    """Both kinds; the names and shapes are in `src/models/usenhance.rs`."""
 
     def __init__(self, side, channels, width, blocks, levels=2):
         super().__init__()

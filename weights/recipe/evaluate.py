@@ -1,6 +1,6 @@
 """One table for all methods, with the same code, on the held-out blocks only.
 
-    python evaluate.py --data DATA --model NAME=FILE [--model ...] [--mimicknet FILE] [--json OUT] [--limit N]
+    python evaluate.py --data DATA --model NAME=FILE [--model ...] [--mimicknet FILE] [--json OUT] [--half first|second]
 
 FILE is a checkpoint or an exported .safetensors. Columns:
   synthetic pairs  PSNR, SSIM, MS-SSIM, LNCC; PSNR and SSIM inside the scanned area
@@ -215,6 +215,9 @@ def main():
     p.add_argument("--mimicknet", help="MimickNet weights (safetensors)")
     p.add_argument("--only-models", action="store_true", help="skip the classical methods")
     p.add_argument("--json")
+    p.add_argument("--half", choices=("first", "second"), help="only this half of every held-out block: choose on one, report the other")
+    p.add_argument("--seed", type=int, default=7, help="of the synthetic degradation")
+    p.add_argument("--phantom-seed", type=int, default=11)
     p.add_argument("--threads", type=int, default=os.cpu_count())
     a = p.parse_args()
     torch.set_num_threads(a.threads)
@@ -231,8 +234,11 @@ def main():
     high = data.load_usenhance(a.data, "high", "held")
     low = data.load_usenhance(a.data, "low", "held")
     unit = lambda d: {o: [i.astype(np.float32) / 255 for i in v] for o, v in d.items()}
+    if a.half:
+        part = lambda v: v[: len(v) // 2] if a.half == "first" else v[len(v) // 2 :]
+        high, low = ({o: part(v) for o, v in d.items()} for d in (high, low))
     high, low = unit(high), unit(low)
-    x, y = validation_set({o: [(i * 255).astype(np.uint8) for i in v] for o, v in high.items()}, seed=7, n=40)
+    x, y = validation_set({o: [(i * 255 + 0.5).astype(np.uint8) for i in v] for o, v in high.items()}, seed=a.seed, n=40)
     base = swd(stack(sum(low.values(), [])), stack(sum(high.values(), [])))
     half = sum(high.values(), [])
     print("SWD input:", [round(v, 2) for v in base], "cart halves:", [round(v, 2) for v in swd(stack(half[::2]), stack(half[1::2]))])
@@ -240,7 +246,7 @@ def main():
     for name, run in methods.items():
         s = synthetic(stack([run(i[0].numpy()) for i in y]), x)
         r = real({o: [run(i) for i in v] for o, v in low.items()}, high, base)
-        f = phantom(run)
+        f = phantom(run, a.phantom_seed)
         # a good image changes little
         kept = [run(i) for v in high.values() for i in v[::4]]
         f["good"] = float(psnr(stack(kept), stack([i for v in high.values() for i in v[::4]])).mean())

@@ -50,8 +50,15 @@ def image(rng, echo, dots, lateral: float, axial: float, gain_db: float = -22.0,
 
 
 def random_pair(rng, size: int):
-    """(sharp, wide): the same tissue through a narrow and a laterally wider point spread function."""
-    echo, _, dots = echo_map(rng, size, rng.integers(0, 5), rng.integers(0, 4), rng.integers(0, 4) if rng.random() < 0.5 else 0)
+    """(sharp, wide): the same tissue through a narrow and a laterally wider point spread function; at times a uniform
+    field, at times one that fades with depth into the noise."""
+    if rng.random() < 0.35:
+        echo, dots = np.ones((size, size)), []
+    else:
+        echo, _, dots = echo_map(rng, size, rng.integers(0, 5), rng.integers(0, 4), rng.integers(0, 4) if rng.random() < 0.5 else 0)
+    if rng.random() < 0.2:
+        depth = np.clip(np.arange(size) / size - rng.uniform(0.1, 0.6), 0, None)
+        echo = echo * 10 ** (-rng.uniform(4, 16) * depth)[:, None]
     field = rng.standard_normal(echo.shape) + 1j * rng.standard_normal(echo.shape)
     lateral, axial, gain = rng.uniform(1.2, 3.0), rng.uniform(0.8, 1.5), rng.uniform(-30, -12)
     sharp = image(rng, echo, dots, lateral, axial, gain, 60, field)

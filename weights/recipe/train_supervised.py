@@ -94,6 +94,7 @@ def main():
     p.add_argument("--threads", type=int, default=os.cpu_count())
     p.add_argument("--device", default="auto")
     p.add_argument("--init", help="weights to start from: a checkpoint or an exported .safetensors")
+    p.add_argument("--square", type=float, default=0.0, help="weight of the mean square error, for a polish at the end")
     p.add_argument("--resume", action="store_true")
     a = p.parse_args()
 
@@ -159,7 +160,7 @@ def main():
         with torch.autocast(device.type, dtype=torch.bfloat16):
             out = run(y, rows)
         out = out.float()
-        loss = torch.sqrt((out - x) ** 2 + 1e-4).mean() + 0.1 * (1 - ssim(out, x).mean())
+        loss = torch.sqrt((out - x) ** 2 + 1e-4).mean() + 0.1 * (1 - ssim(out, x).mean()) + a.square * ((out - x) ** 2).mean()
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         norm = torch.nn.utils.clip_grad_norm_(net.parameters(), 1.0)

@@ -6,15 +6,17 @@ The generator's loss is the sum of
   adversarial   least squares, three spectral-norm patch discriminators (full, half and quarter size) that see the row
                 coordinate; their crops start at a random pixel, so that they hold no fixed phase against the generator's
                 grid, and include the crop's border, so that a frame would be found out
-  texture       sliced Wasserstein distance of small patches on the three finer pyramid levels
-  content       1 - LNCC of output and input at half size
+  texture       sliced Wasserstein distance of 7x7 patches on all four pyramid levels, between sets: recent outputs of the
+                organ against all its cart images, each level relative to the distance of the untouched input
+  content       1 - LNCC of output and input at half and at quarter size
   brightness    running quantiles of the low-pass image per organ and depth quarter against those of the cart images;
                 too dark is corrected only in proportion to what is there, so nothing is lifted out of the black
-  black         where the input is black, the output is black; half planes of the replay are blackened for it
+  black         where the input is black, the output is black, above all beside bright edges; half planes of the replay are
+                blackened for it
   dots          where there is almost nothing, no bright dots
   grid          no mean pattern of period 2, 4 or 8
   replay        the supervised loss of stage one, on images and on simulated phantoms
-  identity      a cart image or a good phantom stays as it is
+  identity      a cart image or a good phantom stays as it is, its coarse brightness above all
 
 Writes WORK/unpaired.pt (to resume), WORK/unpaired-ema.pt (weights) and WORK/unpaired.log.
 """
@@ -34,10 +36,11 @@ from torch import nn
 from torch.nn.utils.parametrizations import spectral_norm
 
 import data
+import export
 import model
 import phantoms
 from degrade import degrade
-from losses import gaussian, filter2, lncc, patches, pyramid, sliced_wasserstein, ssim, swd
+from losses import gaussian, filter2, lncc, patches, pyramid, ssim, swd
 from train_supervised import Ahead, Ema, device_of, save, validate, validation_set
 
 BINS = 4  # depth quarters of the brightness term
@@ -81,8 +84,16 @@ class Judges(nn.Module):
 
 
 def black_energy(x, out):
-    """Mean of |out| where the 7x7 neighbourhood of the input is black."""
-    return (out.abs() * (F.max_pool2d(x, 7, 1, 3) < 1.5 / 255).float()).mean()
+    """Mean of |out|, rounded below a grey level, where the 7x7 neighbourhood of the input is black; four times that within
+    12 pixels of light. (The plain |out| keeps pulling at values that are black already and drowns all other gradients.)"""
+    black = (F.max_pool2d(x, 7, 1, 3) < 1.5 / 255).float()
+    lift = torch.sqrt(out**2 + 1 / 255**2) - 1 / 255
+    return (lift * black * (1 + 3 * (F.max_pool2d(x, 25, 1, 12) > 0.1).float())).mean()
+
+
+def coarse(out, t):
+    """Mean absolute difference of the local means."""
+    return (F.avg_pool2d(out, 16, 8) - F.avg_pool2d(t, 16, 8)).abs().mean()
 
 
 def black_out(rng, t, y):
@@ -157,6 +168,87 @@ class Tone:
         return total / t.numel()
 
 
+class Texture:
+    """Sliced Wasserstein distance between sets of patches per organ and pyramid level: all training cart images on one
+    side, the last `IMAGES` outputs on the other. A batch alone would compare two small samples, whose difference is
+    mostly chance; here a patch of the present output is pulled towards the cart quantile at its rank among the recent
+    outputs. The queue is short, since it answers late: a generator that darkens sees itself among brighter outputs, at
+    ranks that excuse it, until they have left; with 64 images its brightness swung. Needs whole images, so that both
+    sides see the same places."""
+
+    IMAGES, KEEP, NOW, POOL, DIRECTIONS = 16, 400, 256, 49152, 64
+
+    def __init__(self, high, low, rng):
+        self.generator = torch.Generator().manual_seed(int(rng.integers(2**62)))
+        self.cart, self.scale, self.queue, self.at = {}, {}, {}, {}
+        for organ in high:
+            cart, hand = ([self.take(self.tensor(images[i : i + 1]), math.ceil(self.POOL / len(images))) for i in range(len(images))]
+                          for images in (high[organ], low[organ]))
+            for level in range(4):
+                mix = torch.randperm(sum(len(c[level]) for c in cart), generator=self.generator)
+                self.cart[organ, level] = torch.cat([c[level] for c in cart])[mix]
+                self.scale[organ, level] = self.distance(torch.cat([c[level] for c in hand]), self.cart[organ, level])
+            self.at[organ] = 0
+        for level in range(4):  # one unit a level: the mean over the organs
+            mean = float(np.mean([self.scale[o, level] for o in high]))
+            self.scale.update({(o, level): mean for o in high})
+
+    @staticmethod
+    def tensor(images):
+        return torch.from_numpy(np.stack(images).astype(np.float32) / 255)[:, None]
+
+    def take(self, x, count):
+        return [patches(p, count, self.generator) for p in pyramid(x)]
+
+    def directions(self):
+        u = torch.randn(49, self.DIRECTIONS, generator=self.generator)
+        return u / u.norm(dim=0)
+
+    def sorted(self, t, u):
+        # numpy sorts floats several times faster than torch on a CPU
+        return torch.from_numpy(np.sort((t @ u).t().contiguous().numpy(), -1))
+
+    def distance(self, a, b):
+        u = self.directions()
+        m = min(len(a), len(b), 16384)
+        pick = lambda t: t[torch.randperm(len(t), generator=self.generator)[:m]]
+        return float((self.sorted(pick(a), u) - self.sorted(pick(b), u)).abs().mean())
+
+    def remember(self, x, organ):
+        """Puts outputs [n, 1, 256, 256] into the organ's queue."""
+        kept = self.take(x.detach().clamp(0, 1).cpu(), self.KEEP)
+        for i in range(len(x)):
+            for level, p in enumerate(kept):
+                queue = self.queue.setdefault((organ, level), torch.empty(self.IMAGES, self.KEEP, 49))
+                queue[self.at[organ] % self.IMAGES] = p[i * self.KEEP : (i + 1) * self.KEEP]
+            self.at[organ] += 1
+
+    def loss(self, fake, x, organ):
+        """(loss, the four distances of the queue relative to the input's)."""
+        levels = pyramid(fake.clamp(0, 1))
+        light = pyramid(x)[3]
+        # the coarse level lifts nothing out of the black (both signs alike: letting only the darker pass would turn the
+        # chance of the directions into a steady darkening)
+        levels[3].register_hook(lambda g: g * (light / 0.03).clamp(0, 1))
+        total, ratios = fake.new_zeros(()), []
+        for level, t in enumerate(levels):
+            u = self.directions()
+            queue = self.queue[organ, level][: min(self.at[organ], self.IMAGES)].reshape(-1, 49)
+            m = len(queue)
+            begin = int(torch.randint(0, len(self.cart[organ, level]) - m + 1, (1,), generator=self.generator))
+            fakes, reals = self.sorted(queue, u), self.sorted(self.cart[organ, level][begin : begin + m], u)
+            now = (patches(t, self.NOW, self.generator) @ u.to(t)).t()
+            with torch.no_grad():
+                v = now.detach().cpu().contiguous()
+                rank = (torch.searchsorted(fakes, v) + torch.searchsorted(fakes, v, right=True)) // 2
+                target = reals.gather(1, rank.clamp(max=m - 1)).to(now)
+            scale = self.scale[organ, level]
+            # the square root is the distance itself where it is large, and quiet within its own sampling noise
+            total = total + (torch.sqrt((now - target) ** 2 + (0.2 * scale) ** 2) - 0.2 * scale).mean() / scale
+            ratios.append(float((fakes - reals).abs().mean()) / scale)
+        return total, ratios
+
+
 def main():
     p = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     p.add_argument("--data", required=True)
@@ -171,7 +263,7 @@ def main():
     p.add_argument("--threads", type=int, default=os.cpu_count())
     p.add_argument("--device", default="auto")
     p.add_argument("--resume", action="store_true")
-    for name, value in dict(adversarial=1.0, texture=15.0, content=3.0, brightness=4.0, black=800.0, dots=200.0, grid=100.0, replay=10.0,
+    for name, value in dict(adversarial=1.0, texture=0.2, content=3.0, brightness=4.0, black=400.0, dots=200.0, grid=100.0, replay=10.0,
                             identity=5.0).items():
         p.add_argument(f"--w-{name}", type=float, default=value)
     a = p.parse_args()
@@ -193,11 +285,9 @@ def main():
     flat = lambda d: torch.from_numpy(np.stack([im for o in data.ORGANS for im in d[o]]).astype(np.float32) / 255)[:, None]
     real = (flat(held_low), flat(held_high))
 
-    init = torch.load(a.init or work / "supervised-ema.pt", map_location="cpu", weights_only=False)
-    size_name = init["size"]
-    net = model.build(size_name)
-    net.load_state_dict(init["net"])
-    net = net.to(device, memory_format=torch.channels_last)
+    net, meta = export.load(a.init or work / "supervised-ema.pt")
+    size_name = meta["size"]
+    net = net.train().to(device, memory_format=torch.channels_last)
     judges = Judges().to(device, memory_format=torch.channels_last)
     og = torch.optim.Adam(net.parameters(), a.lr, betas=(0.5, 0.99))
     od = torch.optim.Adam(judges.parameters(), 2 * a.lr, betas=(0.5, 0.99))
@@ -221,9 +311,9 @@ def main():
         """Unpaired crops of one organ at the same depths and zoom; then a degraded batch, in it at times a phantom."""
         organ = data.ORGANS[turn[0] % len(data.ORGANS)]
         turn[0] += 1
-        whole = rng.random() < 0.4
-        n, size = (max(1, a.batch * a.crop**2 // 256**2), 256) if whole else (a.batch, a.crop)
-        zoom = float(np.exp(rng.uniform(np.log(0.8), np.log(1.5)))) if not whole and rng.random() < 0.3 else 1.0
+        whole = rng.random() < 0.75
+        n, size = (max(1, round(a.batch * a.crop**2 / 256**2)), 256) if whole else (a.batch, a.crop)
+        zoom = 1.0 if whole else float(np.exp(rng.uniform(np.log(0.8), np.log(1.5))))
         lows = [hands.zoomed(size, organ, zoom) for _ in range(n)]
         highs = [carts.zoomed(size, organ, zoom, top=item[2]) for item in lows]
         tensor = lambda items, k: torch.from_numpy(np.stack([v[k] for v in items]))
@@ -237,6 +327,15 @@ def main():
             black_out(rng, t[-1], y[-1])
         return organ, tensor(lows, 0)[:, None], tensor(lows, 1), tensor(highs, 0)[:, None], y, t, trows
 
+    texture = Texture(high, low, np.random.default_rng(a.seed + 200))
+    with torch.no_grad():  # outputs to begin with
+        pick = np.random.default_rng(a.seed + 300)
+        for organ in data.ORGANS:
+            for i in pick.permutation(len(low[organ]))[: Texture.IMAGES]:
+                with torch.autocast(device.type, dtype=torch.bfloat16):
+                    out = net(Texture.tensor(low[organ][i : i + 1]).to(device))
+                texture.remember(out.float(), organ)
+
     if not tone.real:
         warm = data.Crops(high, [], np.random.default_rng(a.seed + 100))
         for k in range(60):
@@ -248,8 +347,7 @@ def main():
     ahead = Ahead(make, rng)
     start = time.time() - spent
     last_save = last_check = time.time()
-    totals: dict[str, float] = {}
-    count = 0
+    totals: dict[str, list[float]] = {}
     while True:
         spent = time.time() - start
         progress = max(step / a.steps, spent / 60 / a.minutes)
@@ -276,8 +374,8 @@ def main():
             save(dict(net=ema.state, step=step, size=size_name, stage="unpaired"), work / f"unpaired-ema-{step}.pt")
         if done:
             break
-        rate = a.lr * min(1, (step + 1) / 200) * (0.02 + 0.98 * min(1, 2 * (1 - progress)))
-        for o, f in ((og, 1), (od, 2)):
+        rate = a.lr * (0.02 + 0.98 * min(1, 2 * (1 - progress)))
+        for o, f in ((og, min(1, (step + 1) / 400)), (od, 2)):  # the discriminators first learn what there is
             for g in o.param_groups:
                 g["lr"] = rate * f
 
@@ -308,22 +406,25 @@ def main():
         judges.requires_grad_(True)
         out = out.float()
         parts = dict(adversarial=sum(((s.float() - 1) ** 2).mean() for s in scores) / 3)
-        g = torch.Generator().manual_seed(int(choose.integers(2**62)))
+        if x.shape[2] == 256:
+            parts["texture"], ratios = texture.loss(fake, x, organ)
+            texture.remember(fake, organ)
+            parts |= {f"level{i + 1}": torch.tensor(v) for i, v in enumerate(ratios)}
         if step % 2 == 0:
-            pf, ph = pyramid(fake), pyramid(h)
-            parts["texture"] = 2 * sum(
-                sliced_wasserstein(patches(u, 256, g), patches(v, 256, g), 64, g) for u, v in zip(pf[:3], ph[:3])
-            )
             parts["grid"] = 2 * grid_energy(fake)
-        parts["content"] = 1 - lncc(F.avg_pool2d(fake, 2), F.avg_pool2d(x, 2), eps=1e-4).mean()
+        half, half_x = F.avg_pool2d(fake, 2), F.avg_pool2d(x, 2)
+        parts["content"] = (1 - lncc(half, half_x, eps=1e-4).mean()) + 0.5 * (
+            1 - lncc(F.avg_pool2d(half, 2), F.avg_pool2d(half_x, 2), eps=1e-4).mean())
         parts["brightness"] = tone.loss(fake, rows, organ, h)
         parts["black"] = black_energy(x, fake) + black_energy(y, out)
         dim = (F.avg_pool2d(F.pad(x, (4, 4, 4, 4), mode="replicate"), 9, 1) < 2 / 255).float()
         parts["dots"] = (F.relu(fake - x - 8 / 255) * dim).mean()
-        parts["replay"] = torch.sqrt((out - t) ** 2 + 1e-4).mean() + 0.1 * (1 - ssim(out, t).mean())
+        parts["replay"] = torch.sqrt((out - t) ** 2 + 1e-4).mean() + 0.1 * (1 - ssim(out, t).mean()) + 0.05 * coarse(out, t)
         if same is not None:
-            parts["identity"] = 2 * torch.sqrt((same.float() - good) ** 2 + 1e-5).mean()
-        loss = sum(getattr(a, f"w_{k}") * v for k, v in parts.items())
+            same = same.float()
+            # (the coarse share is small: more of it holds the brightness of handheld images down, too)
+            parts["identity"] = 2 * (torch.sqrt((same - good) ** 2 + 1e-5).mean() + 0.2 * coarse(same[1:], good[1:]))
+        loss = sum(getattr(a, f"w_{k}") * v for k, v in parts.items() if hasattr(a, f"w_{k}"))
         og.zero_grad(set_to_none=True)
         loss.backward()
         norm = nn.utils.clip_grad_norm_(net.parameters(), 10.0)
@@ -333,12 +434,11 @@ def main():
         step += 1
         parts["judges"], parts["norm"] = d_loss.detach(), norm
         for k, v in parts.items():
-            totals[k] = totals.get(k, 0.0) + float(v.detach())
-        count += 1
+            totals.setdefault(k, []).append(float(v.detach()))
         if step % 100 == 0:
-            text = " ".join(f"{k} {v / count:.4f}" for k, v in totals.items())
+            text = " ".join(f"{k} {np.mean(v):.4f}" for k, v in totals.items())
             print(f"{time.strftime('%H:%M:%S')} step {step} {text}", file=log)
-            totals, count = {}, 0
+            totals = {}
 
 
 if __name__ == "__main__":

@@ -1,0 +1,185 @@
+/** The worker's half: owns the WebAssembly module, the pictures and the results. */
+
+import type { DeviceInfo, ModelInfo, Report } from "./index.js";
+import type { FromWorker, LoadRequest, Replies, Request, ToWorker } from "./protocol.js";
+import start, { Enhancer, Picture, Result, Stop } from "./wasm/sonolume_web.js";
+
+interface Scope {
+  onmessage: ((event: MessageEvent<ToWorker>) => void) | null;
+  postMessage(message: FromWorker, transfer: Transferable[]): void;
+}
+const scope = self as unknown as Scope;
+
+/** What of WebGPU is needed to name the device; TypeScript's library does not have it yet. */
+interface Adapter {
+  info?: { vendor: string; architecture: string; description: string };
+  isFallbackAdapter?: boolean;
+}
+interface Gpu {
+  requestAdapter(options: { powerPreference: string }): Promise<Adapter | null>;
+}
+
+let enhancer: Enhancer | undefined;
+let last = 0;
+const pictures = new Map<number, Picture>();
+const results = new Map<number, Result>();
+const stops = new Map<number, Stop>();
+/** Runs follow one another: two at once would only share the device. */
+let queue: Promise<unknown> = Promise.resolve();
+
+function failure(name: string, message: string): Error {
+  const error = new Error(message);
+  error.name = name;
+  return error;
+}
+
+function ready(): Enhancer {
+  if (!enhancer) throw failure("OptionsError", "the enhancer is not loaded");
+  return enhancer;
+}
+
+function find<T>(all: Map<number, T>, id: number): T {
+  const found = all.get(id);
+  if (!found) throw failure("OptionsError", "this picture is closed");
+  return found;
+}
+
+async function load(request: LoadRequest): Promise<Replies["load"]> {
+  await start({ module_or_path: new URL("./wasm/sonolume_web_bg.wasm", import.meta.url) });
+  const weights = request.weights ? new Uint8Array(request.weights) : undefined;
+  const { name, memoryLimit, half } = request;
+  const open = (device: string) => Enhancer.load(device, weights, name, memoryLimit ?? undefined, half);
+  let reason: string | undefined;
+  try {
+    enhancer = await open(request.device);
+  } catch (error) {
+    if (request.device !== "auto" || (error as Error).name !== "DeviceError") throw error;
+    reason = `The GPU cannot be used: ${(error as Error).message}`;
+    enhancer = await open("cpu");
+  }
+  const device = enhancer.device() as DeviceInfo;
+  const { adapter, problem } = await look();
+  if (device.kind === "cpu") {
+    device.name = "WebAssembly SIMD on the CPU";
+    if (request.device !== "cpu") device.reason = reason ?? problem;
+  } else if (adapter?.info) {
+    const { vendor, architecture, description } = adapter.info;
+    const known = [vendor, architecture, description].filter((word) => word !== "").join(" ");
+    device.name = known === "" ? "WebGPU" : `${known}, WebGPU`;
+  }
+  return { device, model: enhancer.model() as ModelInfo };
+}
+
+/** The adapter that WebGPU offers, and why it may not do. */
+async function look(): Promise<{ adapter: Adapter | null; problem: string }> {
+  const gpu = (navigator as { gpu?: Gpu }).gpu;
+  if (!gpu) {
+    const problem = self.isSecureContext
+      ? "This browser has no WebGPU, or it is switched off."
+      : "Browsers offer WebGPU only to pages from https or from this machine.";
+    return { adapter: null, problem };
+  }
+  const adapter = await gpu.requestAdapter({ powerPreference: "high-performance" }).catch(() => null);
+  const problem = adapter
+    ? "WebGPU has only a software adapter here, which is slower than the CPU path."
+    : "WebGPU found no GPU that it can use.";
+  return { adapter, problem };
+}
+
+async function read(source: Blob | ImageData | ImageBitmap | VideoFrame): Promise<Picture> {
+  if (source instanceof Blob) return Picture.decode(new Uint8Array(await source.arrayBuffer()));
+  const { width, height, data } = source instanceof ImageData ? source : draw(source);
+  return Picture.from_rgba(width, height, new Uint8Array(data.buffer, data.byteOffset, data.byteLength));
+}
+
+function draw(source: ImageBitmap | VideoFrame): ImageData {
+  const [width, height] = "displayWidth" in source
+    ? [source.displayWidth, source.displayHeight]
+    : [source.width, source.height];
+  const context = new OffscreenCanvas(width, height).getContext("2d", { willReadFrequently: true });
+  if (!context) throw failure("ImageError", `a ${width}x${height} picture is larger than this browser draws`);
+  context.drawImage(source, 0, 0);
+  source.close();
+  return context.getImageData(0, 0, width, height);
+}
+
+/** Runs the generator once all earlier runs are over. */
+function run(id: number, picture: Picture): Promise<Result> {
+  const stop = new Stop();
+  stops.set(id, stop);
+  const progress = (share: number) => scope.postMessage({ id, progress: share }, []);
+  const result = queue.then(() => ready().enhance(picture, stop, progress));
+  queue = result.catch(() => undefined).then(() => {
+    stops.delete(id);
+    stop.free();
+  });
+  return result;
+}
+
+function bytes(array: Uint8Array): Uint8Array<ArrayBuffer> {
+  return array as Uint8Array<ArrayBuffer>;
+}
+
+async function answer(request: Request & { id: number }): Promise<Replies[keyof Replies]> {
+  switch (request.method) {
+    case "load":
+      return load(request);
+    case "open": {
+      const picture = await read(request.source);
+      pictures.set(++last, picture);
+      const { width, height, bits, coloured } = picture;
+      return { picture: last, width, height, bits, coloured, samples: bytes(picture.rgba()) };
+    }
+    case "enhance": {
+      const result = await run(request.id, find(pictures, request.picture));
+      results.set(++last, result);
+      return { result: last, width: result.width, height: result.height, report: result.report() as Report };
+    }
+    case "image":
+      return bytes(find(results, request.result).rgba(request.strength));
+    case "difference":
+      return bytes(find(results, request.result).difference(request.strength));
+    case "png":
+      return bytes(find(results, request.result).png(request.strength));
+    case "frame": {
+      const picture = await read(request.source);
+      try {
+        const result = await run(request.id, picture);
+        const [before, after] = [bytes(picture.rgba()), bytes(result.rgba(request.strength))];
+        const report = result.report() as Report;
+        const [afterWidth, afterHeight] = [result.width, result.height];
+        result.free();
+        return { width: picture.width, height: picture.height, before, after, afterWidth, afterHeight, report };
+      } finally {
+        picture.free();
+      }
+    }
+    case "close":
+      for (const all of [pictures, results]) {
+        all.get(request.object)?.free();
+        all.delete(request.object);
+      }
+      return null;
+  }
+}
+
+/** Buffers that the page gets without a copy. */
+function buffers(reply: Replies[keyof Replies]): Transferable[] {
+  const values = reply instanceof Uint8Array ? [reply] : Object.values(reply ?? {});
+  return values.filter((value) => value instanceof Uint8Array).map((value) => value.buffer);
+}
+
+scope.onmessage = ({ data }) => {
+  if ("stop" in data) {
+    stops.get(data.stop)?.stop();
+    return;
+  }
+  answer(data).then(
+    (reply) => scope.postMessage({ id: data.id, reply }, buffers(reply)),
+    (thrown: unknown) => {
+      const error = thrown instanceof Error ? thrown : new Error(String(thrown));
+      const name = error instanceof WebAssembly.RuntimeError ? "CrashError" : error.name;
+      scope.postMessage({ id: data.id, error: { name, message: error.message } }, []);
+    },
+  );
+};

@@ -1,0 +1,339 @@
+// Drives the built page in headless Chromium, with a software WebGPU adapter and with none.
+
+import assert from "node:assert/strict";
+import { execFileSync } from "node:child_process";
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { dirname, join } from "node:path";
+import { after, before, test } from "node:test";
+import { fileURLToPath } from "node:url";
+
+import axe from "axe-core";
+import { chromium } from "playwright-core";
+
+import { serve } from "../tools/serve.mjs";
+import { decode, encode } from "./png.mjs";
+
+const root = join(dirname(fileURLToPath(import.meta.url)), "../../..");
+const folder = mkdtempSync(join(tmpdir(), "sonolume-web-"));
+const QUIET = ["--no-sandbox", "--disable-background-networking", "--disable-component-update", "--disable-sync", "--no-first-run"];
+const CAMERA = ["--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"];
+const SOFTWARE_GPU = ["--enable-unsafe-webgpu", "--use-webgpu-adapter=swiftshader"];
+/** A software adapter on a busy machine takes its time. */
+const LONG = 240_000;
+
+let site;
+let withGpu;
+let withoutGpu;
+
+before(async () => {
+  site = await serve();
+  const insecure = `--host-resolver-rules=MAP plain.test 127.0.0.1`;
+  const launch = (args) => chromium.launch({ executablePath: chromiumPath(), args: [...QUIET, ...CAMERA, ...args] });
+  withGpu = await launch(SOFTWARE_GPU);
+  withoutGpu = await launch([insecure]);
+});
+
+after(async () => {
+  await Promise.all([withGpu, withoutGpu].map((browser) => browser?.close()));
+  site?.server.close();
+  rmSync(folder, { recursive: true, force: true });
+});
+
+function chromiumPath() {
+  return process.env.CHROMIUM ?? execFileSync("sh", ["-c", "command -v chromium || command -v google-chrome"]).toString().trim();
+}
+
+/** The page with the given wishes in its address; closed when the test ends. */
+async function open(t, browser, query, address = site.address) {
+  const page = await browser.newPage({ viewport: { width: 1280, height: 800 }, acceptDownloads: true });
+  page.setDefaultTimeout(LONG);
+  t.after(() => page.close());
+  page.on("pageerror", (error) => console.error(`page: ${error.message}`));
+  await page.goto(`${address}?${query}`);
+  return page;
+}
+
+async function status(page, pattern) {
+  await page.waitForFunction((text) => new RegExp(text).test(document.getElementById("status").textContent), pattern, { timeout: LONG });
+}
+
+/** Opens a file in the page through its file picker. */
+async function give(page, button, name, bytes) {
+  const chooser = page.waitForEvent("filechooser");
+  await page.click(`.panel [data-do=${button}]`);
+  await (await chooser).setFiles({ name, mimeType: "", buffer: bytes });
+}
+
+async function message(page, pattern) {
+  await page.waitForFunction((text) => new RegExp(text, "i").test(document.getElementById("message-text").textContent), pattern);
+  assert.ok(await page.isVisible("#message"));
+}
+
+/** Grey levels of what the view shows on one of its sides. */
+async function grey(page, side) {
+  const values = await page.evaluate((name) => {
+    const { data } = document.getElementById("view")[name];
+    return Array.from({ length: data.length / 4 }, (_, pixel) => data[4 * pixel]);
+  }, side);
+  return Uint8Array.from(values);
+}
+
+function largestDifference(a, b) {
+  assert.equal(a.length, b.length);
+  return a.reduce((largest, value, index) => Math.max(largest, Math.abs(value - b[index])), 0);
+}
+
+/** What the native command (built by Cargo, or the one that SONOLUME names) makes of a picture on the CPU. */
+function native(name) {
+  const output = join(folder, `native-${name}.png`);
+  const built = process.env.SONOLUME;
+  const [command, ...start] = built ? [built] : ["cargo", "run", "--quiet", "--features", "cli", "--"];
+  const enhance = ["enhance", join(folder, name), "-o", output, "--device", "cpu"];
+  execFileSync(command, [...start, ...enhance], { cwd: root, stdio: ["ignore", "inherit", "inherit"] });
+  return decode(readFileSync(output));
+}
+
+/** A small picture of speckle under a depth gain, the same every time. */
+function speckle(width, height, { bits = 8, colour = 0 } = {}) {
+  const white = bits === 8 ? 255 : 65535;
+  return encode(width, height, { bits, colour }, (x, y, c) => {
+    if ((colour === 4 && c === 1) || c === 3) return x < 8 ? 0 : Math.round(white * 0.8);
+    const noise = Math.abs(Math.sin(x * 12.9898 + y * 78.233) * 43758.5453) % 1;
+    return Math.round(white * noise ** 2 * (1 - (0.6 * y) / height));
+  });
+}
+
+test("the phantom on WebGPU is what the native CPU makes of it, to one grey level", async (t) => {
+  const page = await open(t, withGpu, "device=webgpu");
+  await page.waitForFunction(() => document.documentElement.dataset.firstResultMs, undefined, { timeout: LONG });
+  const first = await page.evaluate(() => Number(document.documentElement.dataset.firstResultMs));
+  t.diagnostic(`page load to first result, software WebGPU: ${first} ms; ${await page.textContent("#status")}`);
+  assert.match(await page.textContent("#device"), /swiftshader.*WebGPU/);
+  const phantom = readFileSync(join(root, "examples/data/phantom.png"));
+  writeFileSync(join(folder, "phantom.png"), phantom);
+  const expected = native("phantom.png");
+  const found = await grey(page, "enhanced");
+  assert.ok(largestDifference(await grey(page, "original"), decode(phantom).bytes) === 0);
+  const largest = largestDifference(found, expected.bytes);
+  t.diagnostic(`largest difference to the native CPU: ${largest} grey levels`);
+  assert.ok(largest <= 1, `${largest} grey levels apart`);
+  assert.ok(largestDifference(found, decode(phantom).bytes) > 10, "nothing was enhanced");
+});
+
+test("without a GPU the page says so and the CPU does the same work", async (t) => {
+  const page = await open(t, withoutGpu, "start=empty");
+  await status(page, "ready");
+  assert.match(await page.textContent("#device"), /WebAssembly.*CPU/);
+  assert.match(await page.textContent("#device-reason"), /no GPU.*same result, slower/);
+  const picture = speckle(96, 72);
+  writeFileSync(join(folder, "speckle.png"), picture);
+  await give(page, "open", "speckle.png", picture);
+  await status(page, "enhanced by sonolume-s");
+  const largest = largestDifference(await grey(page, "enhanced"), native("speckle.png").bytes);
+  assert.ok(largest <= 1, `${largest} grey levels apart`);
+
+  await page.evaluate(() => {
+    const strength = document.getElementById("strength");
+    strength.value = 0;
+    strength.dispatchEvent(new Event("input"));
+    document.querySelector("input[value=difference]").click();
+  });
+  await page.waitForFunction(() => document.getElementById("view").difference);
+  assert.equal(largestDifference(await grey(page, "enhanced"), decode(picture).bytes), 0, "strength 0 changes pixels");
+  assert.ok((await grey(page, "difference")).every((level) => level === 128));
+});
+
+test("the phantom on the CPU, from page load", async (t) => {
+  const page = await open(t, withoutGpu, "");
+  await page.waitForFunction(() => document.documentElement.dataset.firstResultMs, undefined, { timeout: LONG });
+  const first = await page.evaluate(() => Number(document.documentElement.dataset.firstResultMs));
+  t.diagnostic(`page load to first result, CPU: ${first} ms; ${await page.textContent("#status")}`);
+});
+
+test("a page that is not secure says why there is no WebGPU", async (t) => {
+  const page = await open(t, withoutGpu, "start=empty", site.address.replace("127.0.0.1", "plain.test"));
+  await status(page, "ready");
+  assert.match(await page.textContent("#device-reason"), /only to pages from https/);
+});
+
+test("a long run is stopped, and the page never freezes", async (t) => {
+  const page = await open(t, withGpu, "device=webgpu&start=empty");
+  await status(page, "ready");
+  await page.evaluate(() => {
+    window.longestPause = 0;
+    let last = performance.now();
+    setInterval(() => {
+      const now = performance.now();
+      window.longestPause = Math.max(window.longestPause, now - last);
+      last = now;
+    }, 20);
+  });
+  await give(page, "open", "large.png", encode(4096, 4096, {}, (x, y) => (x ^ y) & 255));
+  await page.waitForSelector("#stop", { state: "visible" });
+  await page.waitForTimeout(1000);
+  // From here on: opening the picture may take a moment, running must not.
+  await page.evaluate(() => (window.longestPause = 0));
+  await page.waitForTimeout(2000);
+  const pause = await page.evaluate(() => window.longestPause);
+  t.diagnostic(`longest pause of the page during a 4096x4096 run: ${pause.toFixed(0)} ms`);
+  assert.ok(pause < 500, `the page stood still for ${pause} ms`);
+  await page.click("#stop");
+  await status(page, "Stopped");
+  assert.ok(await page.isHidden("#work"));
+  assert.ok(await page.isDisabled("#save"));
+});
+
+test("an abort stops the worker between tiles, and it works on", async (t) => {
+  const page = await open(t, withoutGpu, "start=empty");
+  const found = await page.evaluate(async () => {
+    const { loadEnhancer } = await import("sonolume");
+    // Tiles as small as the generator allows.
+    const enhancer = await loadEnhancer({ device: "cpu", memoryLimit: 1 });
+    const image = new ImageData(256, 128);
+    const abort = new AbortController();
+    const shares = [];
+    const onProgress = (share) => (shares.push(share), abort.abort());
+    const reason = await enhancer.enhance(image, { signal: abort.signal, onProgress }).catch((error) => error.name);
+    const again = await enhancer.enhance(new ImageData(32, 32));
+    enhancer.close();
+    const closed = await enhancer.enhance(image).catch((error) => error.name);
+    return { reason, shares, size: [again.image.width, again.image.height], closed };
+  });
+  assert.equal(found.reason, "AbortError");
+  assert.equal(found.shares.length, 1, `tiles went on: ${found.shares}`);
+  assert.ok(found.shares[0] < 1);
+  assert.deepEqual(found.size, [32, 32]);
+  assert.equal(found.closed, "OptionsError");
+});
+
+test("wrong weights and wrong pictures are told, and the page stays usable", async (t) => {
+  const page = await open(t, withoutGpu, "start=empty");
+  await status(page, "ready");
+  await give(page, "weights", "notes.safetensors", Buffer.from("these are not weights"));
+  await message(page, "safetensors");
+  await status(page, "Still using sonolume-s");
+
+  const header = Buffer.from(JSON.stringify({ "encoder.weight": { dtype: "F32", shape: [1], data_offsets: [0, 4] } }));
+  const length = Buffer.alloc(8);
+  length.writeBigUInt64LE(BigInt(header.length));
+  await give(page, "weights", "stranger.safetensors", Buffer.concat([length, header, Buffer.alloc(4)]));
+  await message(page, "no architecture that sonolume knows");
+  assert.equal(await page.inputValue("#model"), "sonolume-s");
+
+  await give(page, "open", "letter.png", Buffer.from("Dear colleague, this is a letter."));
+  await message(page, "format is not recognised");
+  const picture = speckle(64, 48);
+  await give(page, "open", "half.png", picture.subarray(0, picture.length / 2));
+  await message(page, "cannot be decoded");
+  await status(page, "Nothing is open");
+
+  await give(page, "open", "whole.png", picture);
+  await status(page, "enhanced by sonolume-s");
+  assert.ok(await page.isHidden("#message"));
+});
+
+test("other weights are loaded, and the open picture is enhanced again", async (t) => {
+  const page = await open(t, withoutGpu, "start=empty");
+  await status(page, "ready");
+  await give(page, "open", "scan.png", speckle(64, 48));
+  await status(page, "enhanced by sonolume-s");
+  await give(page, "weights", "mine.safetensors", readFileSync(join(root, "weights/sonolume-s.safetensors")));
+  await status(page, "enhanced by mine");
+  assert.equal(await page.inputValue("#model"), "file/mine.safetensors");
+});
+
+test("dropped and pasted pictures are opened", async (t) => {
+  const page = await open(t, withoutGpu, "start=empty");
+  await status(page, "ready");
+  for (const [way, kind] of [["drop", "DragEvent"], ["paste", "ClipboardEvent"]]) {
+    const bytes = [...speckle(40, 30)];
+    await page.evaluate(([way, kind, bytes]) => {
+      const data = new DataTransfer();
+      data.items.add(new File([new Uint8Array(bytes)], `${way}.png`, { type: "image/png" }));
+      const carrier = { dataTransfer: data, clipboardData: data, bubbles: true, cancelable: true };
+      document.body.dispatchEvent(new window[kind](way, carrier));
+    }, [way, kind, bytes]);
+    await page.waitForFunction((name) => document.getElementById("picture-fact").textContent.startsWith(`${name}.png`), way);
+    await status(page, "enhanced by sonolume-s");
+  }
+});
+
+test("the saved file keeps 16 bits and alpha, and has a name of its own", async (t) => {
+  const page = await open(t, withoutGpu, "start=empty");
+  await status(page, "ready");
+  const picture = speckle(64, 48, { bits: 16, colour: 6 });
+  await give(page, "open", "scan 7.png", picture);
+  await status(page, "enhanced by sonolume-s");
+  const download = page.waitForEvent("download");
+  await page.click("#save");
+  const file = await download;
+  assert.equal(file.suggestedFilename(), "scan 7-enhanced-sonolume-s.png");
+  const saved = decode(readFileSync(await file.path()));
+  const original = decode(picture);
+  assert.deepEqual([saved.width, saved.height, saved.bits, saved.colour], [64, 48, 16, 6]);
+  const alpha = ({ bytes }) => bytes.filter((_, index) => index % 8 >= 6);
+  assert.deepEqual(alpha(saved), alpha(original));
+  assert.notDeepEqual(saved.bytes, original.bytes);
+});
+
+test("live mode shows frames with their rate and latency, and lets go of the camera", async (t) => {
+  const page = await open(t, withoutGpu, "start=empty");
+  await status(page, "ready");
+  await page.click("[data-do=camera]");
+  await page.waitForFunction(() => Number(document.getElementById("live-rate").textContent) > 0);
+  assert.ok(Number(await page.textContent("#live-latency")) > 0);
+  t.diagnostic(`camera at 320 pixels on the CPU: ${await page.textContent("#live-figures")}`.replace(/\s+/g, " "));
+  await page.click("#live-end");
+  assert.ok(await page.isHidden("#live-figures"));
+  await status(page, "Live mode ended");
+});
+
+test("a video file plays, and one that is none is told", async (t) => {
+  const page = await open(t, withoutGpu, "start=empty");
+  await status(page, "ready");
+  await give(page, "video", "notes.mp4", Buffer.from("not a video"));
+  await message(page, "cannot play that video file");
+  const recorded = await page.evaluate(async () => {
+    const canvas = Object.assign(document.createElement("canvas"), { width: 96, height: 64 });
+    const context = canvas.getContext("2d");
+    const recorder = new MediaRecorder(canvas.captureStream(20), { mimeType: "video/webm" });
+    const parts = [];
+    recorder.ondataavailable = ({ data }) => parts.push(data);
+    recorder.start();
+    for (let i = 0; i < 20; i++) {
+      context.fillStyle = `hsl(0 0% ${i * 5}%)`;
+      context.fillRect(0, 0, 96, 64);
+      await new Promise((resolve) => setTimeout(resolve, 50));
+    }
+    await new Promise((resolve) => ((recorder.onstop = resolve), recorder.stop()));
+    return [...new Uint8Array(await new Blob(parts).arrayBuffer())];
+  });
+  await give(page, "video", "loop.webm", Buffer.from(recorded));
+  await page.waitForFunction(() => document.getElementById("view").enhanced?.width === 96);
+  await page.click("#live-pause");
+  assert.equal(await page.getAttribute("#live-pause", "aria-pressed"), "true");
+});
+
+test("the keyboard reaches everything, and axe finds no barrier", async (t) => {
+  const page = await open(t, withoutGpu, "start=empty");
+  await status(page, "ready");
+  await give(page, "open", "scan.png", speckle(64, 48));
+  await status(page, "enhanced by sonolume-s");
+  const divider = page.locator("compare-view [role=slider]");
+  await divider.focus();
+  await page.keyboard.press("ArrowLeft");
+  assert.equal(await divider.getAttribute("aria-valuenow"), "48");
+  await page.keyboard.down("o");
+  await page.waitForFunction(() => document.getElementById("hold").ariaPressed === "true");
+  await page.keyboard.up("o");
+  await page.focus("#hold");
+  await page.keyboard.down("Space");
+  assert.equal(await page.getAttribute("#hold", "aria-pressed"), "true");
+  await page.keyboard.up("Space");
+  assert.equal(await page.getAttribute("#hold", "aria-pressed"), "false");
+
+  await page.evaluate(axe.source);
+  const { violations } = await page.evaluate(() => window.axe.run());
+  assert.deepEqual(violations.map(({ id, nodes }) => `${id}: ${nodes.map((node) => node.html)}`), []);
+});
