@@ -42,7 +42,7 @@ fn check(case: &Case, golden: &Golden, build: fn(&Case) -> sonolume::ops::Op) ->
 }
 
 /// Runs `test` on every case of every operator; `SONOLUME_CASE` picks those whose name contains it.
-pub fn every_case(test: impl Fn(&Case, Check)) {
+pub fn every_case(mut test: impl FnMut(&Case, Check)) {
     let filter = std::env::var("SONOLUME_CASE").unwrap_or_default();
     let mut count = 0;
     for (stem, table, build) in TABLES {
