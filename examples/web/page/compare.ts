@@ -162,6 +162,7 @@ export class CompareView extends HTMLElement {
   }
 
   #changed(): void {
+    this.#describe(); // at once: assistive technology and scripts read it; only the drawing waits for a frame
     if (this.#waiting) return;
     this.#waiting = true;
     requestAnimationFrame(() => {
@@ -181,7 +182,7 @@ export class CompareView extends HTMLElement {
     const context = this.#canvas.getContext("2d");
     if (!context || !original) return;
     const { x, y, scale } = this.#transform();
-    const look: Look = this.#held ? "original" : this.#layers.enhanced ? this.#look : "original";
+    const look = this.#shown();
     context.setTransform(1, 0, 0, 1, 0, 0);
     context.clearRect(0, 0, width, height);
     // Enlarged far enough, pixels are to be seen as pixels.
@@ -197,7 +198,11 @@ export class CompareView extends HTMLElement {
     } else {
       paint(this.#layers[look] ?? this.#layers.enhanced ?? original);
     }
-    this.#label(look, scale);
+  }
+
+  /** The look that is on the screen. */
+  #shown(): Look {
+    return this.#held || !this.#layers.enhanced ? "original" : this.#look;
   }
 
   #clip(context: CanvasRenderingContext2D, left: number, width: number, height: number, paint: () => void): void {
@@ -209,7 +214,9 @@ export class CompareView extends HTMLElement {
     context.restore();
   }
 
-  #label(look: Look, scale: number): void {
+  #describe(): void {
+    if (!this.#layers.original) return;
+    const look = this.#shown();
     const percent = Math.round(this.#split * 100);
     this.#divider.hidden = look !== "split";
     this.#divider.style.left = `${this.#split * 100}%`;
@@ -219,7 +226,7 @@ export class CompareView extends HTMLElement {
     left.textContent = { split: "Original", original: "Original", enhanced: "Enhanced", difference: "Difference: grey is unchanged, light became brighter" }[look];
     right.textContent = "Enhanced";
     right.hidden = look !== "split";
-    this.#zoom.textContent = `${Math.round(scale * window.devicePixelRatio * 100)} %`;
+    this.#zoom.textContent = `${Math.round(this.#transform().scale * window.devicePixelRatio * 100)} %`;
   }
 
   #listen(): void {
