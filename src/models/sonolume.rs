@@ -17,7 +17,7 @@ use crate::weights::Weights;
 /// What people call it.
 pub const NAME: &str = "sonolume";
 /// Its tensors' names.
-pub const SIGNATURE: &[&str] = &["stem.weight:4", "?stem.bias", "down.#.weight:4", "?down.#.bias", "encoder.#.#.conv1.weight|middle.0.conv1.weight:4", "?encoder.#.#.*.@|decoder.#.#.*.@|middle.#.*.@|encoder.#.#.scale|decoder.#.#.scale|middle.#.scale", "middle.1.qkv.weight", "middle.1.relative_position_bias_table:2", "?middle.#.relative_position_bias_table", "up.#.scale.@", "up.#.shift.@", "head.mix.weight", "?head.mix.bias|head.reduce.@|head.out.@"];
+pub const SIGNATURE: &[&str] = &["stem.weight:4", "?stem.bias", "down.#.weight:4", "?down.#.bias", "encoder.#.#.conv1.weight|middle.0.conv1.weight:4", "?encoder.#.#.*.@|decoder.#.#.*.@|middle.#.*.@|encoder.#.#.scale|decoder.#.#.scale|middle.#.scale", "middle.1.qkv.weight", "middle.1.relative_position_bias_table:2", "?middle.#.relative_position_bias_table", "up.#.scale.@", "up.#.shift.@", "head.mix.weight", "?head.mix.bias|head.reduce.@|head.out.@", "?signal.@"];
 /// The values it takes and gives.
 pub const RANGE: ValueRange = ValueRange::Unit;
 
@@ -37,6 +37,8 @@ pub struct Config {
     pub heads: usize,
     /// Side of an attention window.
     pub window: usize,
+    /// With a signal gate: where there is no signal, nothing is added to the image.
+    pub gated: bool,
 }
 
 impl Config {
@@ -52,7 +54,7 @@ impl Config {
         let pairs = weights.count(|pair| format!("middle.{}.qkv.weight", 2 * pair + 1));
         let (window, heads) = bias_window(weights.shape("middle.1.relative_position_bias_table")?)?;
         (levels > 0 && pairs > 0 && weights.has("head.mix.weight"))
-            .then_some(Self { channels, blocks, pairs, heads, window })
+            .then_some(Self { channels, blocks, pairs, heads, window, gated: weights.has("signal.weight") })
     }
 
     /// Builds the generator.
@@ -68,7 +70,7 @@ impl Config {
         let rows = b.pad_to_multiple(rows, multiple, Border::Replicate)?;
         let mut x = b.concat(full, rows)?;
         x = b.pixel_unshuffle(x, 2)?;
-        x = conv3(&mut b, "stem", x)?;
+        x = same(&mut b, "stem", x)?;
 
         let mut skips = Vec::new();
         for (level, &blocks) in self.blocks.iter().enumerate() {
@@ -95,13 +97,19 @@ impl Config {
                 x = block(&mut b, &format!("decoder.{level}.{index}"), x)?;
             }
         }
-        x = conv3(&mut b, "head.reduce", x)?;
+        x = same(&mut b, "head.reduce", x)?;
         x = double(&mut b, x)?;
         x = b.concat(x, full)?;
-        x = conv3(&mut b, "head.mix", x)?;
+        x = same(&mut b, "head.mix", x)?;
         x = b.gate(x, Function::Identity)?;
-        x = conv3(&mut b, "head.out", x)?;
+        x = same(&mut b, "head.out", x)?;
         x = b.crop_like(x, image)?;
+        if self.gated {
+            let mut signal = same(&mut b, "signal", image)?;
+            signal = b.activation(signal, Function::Relu)?;
+            signal = b.activation(signal, Function::Tanh)?;
+            x = b.multiply(x, signal)?;
+        }
         x = b.add(image, x)?;
         Ok(b.finish(x))
     }
@@ -127,17 +135,17 @@ impl Config {
     }
 }
 
-/// 3x3, padded by repeating the border: a constant image gets no frame.
-fn conv3(b: &mut Builder, name: &str, x: Value) -> Result<Value> {
+/// Padded by repeating the border: a constant image gets no frame.
+fn same(b: &mut Builder, name: &str, x: Value) -> Result<Value> {
     b.conv(name, x, Window::same(Border::Replicate))
 }
 
 /// `x + conv2(gate(conv1(norm(x))))`.
 fn block(b: &mut Builder, name: &str, x: Value) -> Result<Value> {
     let mut y = b.layer_norm(&format!("{name}.norm"), x, EPS)?;
-    y = conv3(b, &format!("{name}.conv1"), y)?;
+    y = same(b, &format!("{name}.conv1"), y)?;
     y = b.gate(y, Function::Identity)?;
-    y = conv3(b, &format!("{name}.conv2"), y)?;
+    y = same(b, &format!("{name}.conv2"), y)?;
     b.add(x, y)
 }
 

@@ -25,13 +25,13 @@ def load(path: str) -> tuple[model.Sonolume, dict]:
 
         with safe_open(path, "pt") as f:
             meta = f.metadata()
-        net = model.build(meta["size"])
-        net.load_state_dict({k: v.float() for k, v in load_file(path).items()})
-        return net.eval(), meta
-    s = torch.load(path, map_location="cpu", weights_only=False)
-    net = model.build(s["size"])
-    net.load_state_dict(s["net"])
-    return net.eval(), {k: v for k, v in s.items() if k != "net"}
+        state = {k: v.float() for k, v in load_file(path).items()}
+    else:
+        meta = torch.load(path, map_location="cpu", weights_only=False)
+        state = meta.pop("net")
+    net = model.build(meta["size"], gated="signal.weight" in state)
+    net.load_state_dict(state)
+    return net.eval(), meta
 
 
 def main():

@@ -94,7 +94,9 @@ def main():
     p.add_argument("--threads", type=int, default=os.cpu_count())
     p.add_argument("--device", default="auto")
     p.add_argument("--init", help="weights to start from: a checkpoint or an exported .safetensors")
-    p.add_argument("--square", type=float, default=0.0, help="weight of the mean square error, for a polish at the end")
+    p.add_argument("--log-square", type=float, default=0.0,
+                   help="weight of the logarithm of each image's mean square error, which is PSNR itself; for the later part")
+    p.add_argument("--whole", type=float, default=0.25, help="share of batches of whole images, the others are crops")
     p.add_argument("--resume", action="store_true")
     a = p.parse_args()
 
@@ -125,7 +127,7 @@ def main():
     run = torch.compile(net) if cuda else net
 
     def make():
-        whole = rng.random() < 0.25
+        whole = rng.random() < a.whole
         n, size = (max(1, a.batch * a.crop**2 // 256**2), 256) if whole else (a.batch, a.crop)
         x, rows, *_ = crops.batch(n, size)
         return x, degrade(x, rows, rng, fan=rng.random() < 0.15), rows
@@ -160,7 +162,9 @@ def main():
         with torch.autocast(device.type, dtype=torch.bfloat16):
             out = run(y, rows)
         out = out.float()
-        loss = torch.sqrt((out - x) ** 2 + 1e-4).mean() + 0.1 * (1 - ssim(out, x).mean()) + a.square * ((out - x) ** 2).mean()
+        loss = torch.sqrt((out - x) ** 2 + 1e-4).mean() + 0.1 * (1 - ssim(out, x).mean())
+        if a.log_square:  # bounded, so that hardly degraded images do not rule
+            loss = loss + a.log_square * torch.log(((out - x) ** 2).mean((1, 2, 3)) + 1e-3).mean()
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         norm = torch.nn.utils.clip_grad_norm_(net.parameters(), 1.0)

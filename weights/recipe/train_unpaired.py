@@ -264,7 +264,7 @@ def main():
     p.add_argument("--threads", type=int, default=os.cpu_count())
     p.add_argument("--device", default="auto")
     p.add_argument("--resume", action="store_true")
-    for name, value in dict(adversarial=1.0, texture=0.2, content=3.0, brightness=4.0, black=400.0, dots=200.0, grid=100.0, replay=10.0,
+    for name, value in dict(adversarial=1.0, texture=0.2, content=3.0, brightness=4.0, black=100.0, dots=200.0, grid=100.0, replay=10.0,
                             identity=5.0).items():
         p.add_argument(f"--w-{name}", type=float, default=value)
     a = p.parse_args()
@@ -286,11 +286,13 @@ def main():
     flat = lambda d: torch.from_numpy(np.stack([im for o in data.ORGANS for im in d[o]]).astype(np.float32) / 255)[:, None]
     real = (flat(held_low), flat(held_high))
 
-    net, meta = export.load(a.init or work / "supervised-ema.pt")
+    start_net, meta = export.load(a.init or work / "supervised-ema.pt")
     size_name = meta["size"]
+    net = model.build(size_name, gated=True)
+    net.load_state_dict(start_net.state_dict(), strict=start_net.signal is not None)
     net = net.train().to(device, memory_format=torch.channels_last)
     judges = Judges().to(device, memory_format=torch.channels_last)
-    og = torch.optim.Adam(net.parameters(), a.lr, betas=(0.5, 0.99))
+    og = torch.optim.Adam([v for v in net.parameters() if v.requires_grad], a.lr, betas=(0.5, 0.99))
     od = torch.optim.Adam(judges.parameters(), 2 * a.lr, betas=(0.5, 0.99))
     ema = Ema(net, 0.998)
     tone = Tone()
@@ -362,7 +364,7 @@ def main():
             save(dict(net=ema.state, step=step, size=size_name, stage="unpaired"), work / "unpaired-ema.pt")
         if done or now - last_check > 400 or step == 200:
             last_check = now
-            probe = model.build(size_name).to(device, memory_format=torch.channels_last)
+            probe = model.build(size_name, gated=True).to(device, memory_format=torch.channels_last)
             probe.load_state_dict(ema.state)
             i, s0, o, s1 = validate(probe, held, device)
             with torch.no_grad():
