@@ -25,8 +25,6 @@ override STRIDE_X: u32;
 override DILATION_Y: u32;
 override DILATION_X: u32;
 override BORDER: u32;
-// 0 none, 1 added before the activation, 2 after.
-override RESIDUAL: u32;
 
 const INVOCATIONS = 32u;
 const PIXELS = 8u;
@@ -102,17 +100,4 @@ fn main(@builtin(local_invocation_index) local: u32, @builtin(workgroup_id) work
             store_block(y * params.dst_width + x0 + p, group, sums[p]);
         }
     }
-}
-
-fn store(pixel: u32, group: u32, sum: vec4<f32>) {
-    let at = pixel * params.dst_groups + group;
-    var value = sum;
-    if RESIDUAL == 1u {
-        value += vec4<f32>(residual[at]);
-    }
-    value = activate(value, vec4<f32>(epilogue[params.dst_groups + group]));
-    if RESIDUAL == 2u {
-        value += vec4<f32>(residual[at]);
-    }
-    dst[at] = to_elem4(value);
 }

@@ -24,8 +24,6 @@ override STRIDE_X: u32;
 override DILATION_Y: u32;
 override DILATION_X: u32;
 override BORDER: u32;
-// 0 none, 1 added before the activation, 2 after.
-override RESIDUAL: u32;
 
 @group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(1) var<storage, read> src: array<elem4>;
@@ -55,13 +53,5 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {
         }
     }
 
-    let at = (id.y * params.dst_width + id.x) * params.dst_groups + group;
-    if RESIDUAL == 1u {
-        value += vec4<f32>(residual[at]);
-    }
-    value = activate(value, vec4<f32>(epilogue[params.dst_groups + group]));
-    if RESIDUAL == 2u {
-        value += vec4<f32>(residual[at]);
-    }
-    dst[at] = to_elem4(value);
+    store(id.y * params.dst_width + id.x, group, value);
 }

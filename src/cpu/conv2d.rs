@@ -22,6 +22,18 @@ pub(super) struct Fused<'a> {
     pub(super) gate: Option<(usize, Function, &'a [f32])>,
 }
 
+/// One convolution to compute, whichever the algorithm.
+struct Task<'a> {
+    op: &'a Conv2d,
+    tiling: Tiling,
+    io: &'a Io,
+    weight: &'a [f32],
+    src: &'a [f32],
+    /// Layer norm of the source.
+    norm: Option<(&'a LayerNorm, &'a [f32])>,
+    epilogue: Epilogue<'a>,
+}
+
 /// Lays out the packed weights for the algorithm that [`run`] will take.
 pub(super) fn prepare(op: &Conv2d, mut weights: Vec<Vec<f32>>) -> Vec<Vec<f32>> {
     if !op.is_depthwise() {
@@ -51,12 +63,15 @@ pub(super) fn run_fused(
 ) {
     let residual = op.residual.map(|when| (when, inputs[1]));
     let epilogue = Epilogue { activation: op.activation, values: &weights[1], residual, gate: fused.gate };
+    let (weight, src) = (&weights[0], inputs[0]);
     if op.is_depthwise() {
-        depthwise::run(op, io, &weights[0], inputs[0], &epilogue, output);
-    } else if suits_winograd(op) {
-        winograd::run(op, tiling(op), io, &weights[0], inputs[0], fused.norm, &epilogue, output);
+        return depthwise::run(op, io, weight, src, &epilogue, output);
+    }
+    let task = Task { op, tiling: tiling(op), io, weight, src, norm: fused.norm, epilogue };
+    if suits_winograd(op) {
+        winograd::run(&task, output);
     } else {
-        direct::run(op, tiling(op), io, &weights[0], inputs[0], fused.norm, &epilogue, output);
+        direct::run(&task, output);
     }
 }
 

@@ -139,13 +139,13 @@ pub const SHADERS: &[&Shader] = &[
     ROW[3], ROW[4], ROW[5], ROW[6], ROW[7], &DEPTHWISE,
 ];
 
-block_shaders!(DIRECT, DIRECT_VARIANTS, "conv2d", Params::FIELDS, [dispatch::ACTIVATION, dispatch::BORDER]);
-block_shaders!(ROW, ROW_VARIANTS, "conv2d_row", Params::FIELDS, [dispatch::ACTIVATION, dispatch::BORDER]);
+block_shaders!(DIRECT, DIRECT_VARIANTS, "conv2d", Params::FIELDS, [dispatch::ACTIVATION, dispatch::BORDER, dispatch::STORE]);
+block_shaders!(ROW, ROW_VARIANTS, "conv2d_row", Params::FIELDS, [dispatch::ACTIVATION, dispatch::BORDER, dispatch::STORE]);
 
 static DEPTHWISE: Shader = Shader {
     name: "conv2d_depthwise",
     source: include_str!("../../shaders/conv2d_depthwise.wgsl"),
-    library: &[dispatch::ACTIVATION, dispatch::BORDER],
+    library: &[dispatch::ACTIVATION, dispatch::BORDER, dispatch::STORE],
     params: Params::FIELDS,
 };
 

@@ -34,6 +34,9 @@ pub const LANES: Library = Library { name: "lanes", source: include_str!("../../
 /// `border(position, size, rule)`: the pixel that stands for one outside the image.
 pub const BORDER: Library = Library { name: "border", source: include_str!("../../shaders/lib/border.wgsl") };
 
+/// `store(pixel, group, sum)`: residual, activation and write; by the override `RESIDUAL`.
+pub const STORE: Library = Library { name: "store", source: include_str!("../../shaders/lib/store.wgsl") };
+
 /// The storage type's definitions in f32.
 pub const PRELUDE_F32: &str = include_str!("../../shaders/lib/elem_f32.wgsl");
 /// The storage type's definitions in f16.

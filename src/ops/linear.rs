@@ -60,7 +60,7 @@ params! {
 /// The kernels of this operator.
 pub const SHADERS: &[&Shader] = &LIST;
 
-block_shaders!(LIST, VARIANTS, "linear", Params::FIELDS, [dispatch::ACTIVATION]);
+block_shaders!(LIST, VARIANTS, "linear", Params::FIELDS, [dispatch::ACTIVATION, dispatch::STORE]);
 
 impl Linear {
     fn blocks(&self) -> Blocks {

@@ -3,30 +3,17 @@
 use rayon::prelude::*;
 
 use super::narrow::Narrow;
-use super::{is_narrow, segment_elements};
-use crate::cpu::epilogue::Epilogue;
-use crate::cpu::matrix::{Product, Tiling};
+use super::{Task, is_narrow, segment_elements};
+use crate::cpu::matrix::Product;
 use crate::cpu::rows::{Ring, Source};
 use crate::cpu::{bands, row_elements, scratch};
-use crate::ops::Io;
-use crate::ops::conv2d::Conv2d;
-use crate::ops::layer_norm::LayerNorm;
 use crate::tensor::LANES;
 
 /// Elements of the products that wait for their epilogue: half of a first-level cache.
 const PRODUCT_ELEMENTS: usize = 4096;
 
-#[expect(clippy::too_many_arguments, reason = "an operator with everything that is fused into it")]
-pub(super) fn run(
-    op: &Conv2d,
-    tiling: Tiling,
-    io: &Io,
-    weight: &[f32],
-    src: &[f32],
-    norm: Option<(&LayerNorm, &[f32])>,
-    epilogue: &Epilogue<'_>,
-    output: &mut [f32],
-) {
+pub(super) fn run(task: &Task<'_>, output: &mut [f32]) {
+    let &Task { op, tiling, io, weight, src, norm, ref epilogue } = task;
     let (from, to) = (io.inputs[0].shape, io.output.shape);
     let lanes = from.padded_channels();
     let [kernel_height, kernel_width] = op.kernel;

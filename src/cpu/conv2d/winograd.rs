@@ -8,13 +8,10 @@
 use pulp::{Simd, WithSimd};
 use rayon::prelude::*;
 
-use crate::cpu::epilogue::Epilogue;
+use super::Task;
 use crate::cpu::matrix::{Product, Tiling, load, load_unchecked, store_unchecked};
 use crate::cpu::rows::{Ring, Source};
 use crate::cpu::{bands, scratch};
-use crate::ops::Io;
-use crate::ops::conv2d::Conv2d;
-use crate::ops::layer_norm::LayerNorm;
 
 /// Elements of a transformed patch.
 const POINTS: usize = 16;
@@ -45,17 +42,8 @@ pub(super) fn pack(tiling: Tiling, weight: &[f32], width: usize) -> Vec<f32> {
     points.iter().flat_map(|point| tiling.pack(point, width)).collect()
 }
 
-#[expect(clippy::too_many_arguments, reason = "an operator with everything that is fused into it")]
-pub(super) fn run(
-    op: &Conv2d,
-    tiling: Tiling,
-    io: &Io,
-    weight: &[f32],
-    src: &[f32],
-    norm: Option<(&LayerNorm, &[f32])>,
-    epilogue: &Epilogue<'_>,
-    output: &mut [f32],
-) {
+pub(super) fn run(task: &Task<'_>, output: &mut [f32]) {
+    let &Task { op, tiling, io, weight, src, norm, ref epilogue } = task;
     let (from, to) = (io.inputs[0].shape, io.output.shape);
     let (lanes_in, stride, lanes_out) = (from.padded_channels(), tiling.stride(), epilogue.lanes());
     // Outputs before the tile's own that complete its first patches.
