@@ -259,13 +259,24 @@ impl Enhancer {
         pollster::block_on(self.inner.enhance(frame, job))
     }
 
-    /// Enhances pictures one after the other; one that fails does not stop the others.
+    /// Enhances pictures in their order; one that fails does not stop the others. While a GPU computes a picture, the next
+    /// one is already taken from `frames` and uploaded.
     #[cfg(not(target_arch = "wasm32"))]
     pub fn enhance_batch<'f>(
         &self,
         frames: impl IntoIterator<Item = &'f Frame>,
     ) -> impl Iterator<Item = Result<Enhanced>> {
-        frames.into_iter().map(|frame| self.enhance(frame))
+        let inner = &*self.inner;
+        let mut frames = frames.into_iter();
+        let begin = |frame: &'f Frame| (frame, Instant::now(), pollster::block_on(inner.begin(frame, Job::new())));
+        let mut ahead = None;
+        std::iter::from_fn(move || {
+            let (frame, started, begun) = ahead.take().or_else(|| frames.next().map(begin))?;
+            if inner.engine.computes_while_waiting() {
+                ahead = frames.next().map(begin);
+            }
+            Some(pollster::block_on(async { inner.finish(begun?).await?.into_enhanced(frame, started) }))
+        })
     }
 
     /// As [`Enhancer::enhance_with`] without blocking the caller: natively a thread does the work, in a browser the
@@ -350,16 +361,29 @@ impl Enhancer {
     }
 }
 
+/// A picture that the device has.
+struct Begun {
+    running: run::Running,
+    strength: f32,
+    /// Height and width.
+    input_size: [usize; 2],
+    started: Instant,
+    /// When the generator was started.
+    generator: Instant,
+}
+
 impl Inner {
     async fn enhance(&self, frame: &Frame, job: Job<'_>) -> Result<Enhanced> {
         let started = Instant::now();
-        let generated = self.generate(frame, job).await?;
-        let frame = generated.blend(frame, generated.report.strength)?;
-        let report = Report { total_time: started.elapsed(), ..generated.report };
-        Ok(Enhanced { frame, report })
+        self.generate(frame, job).await?.into_enhanced(frame, started)
     }
 
-    async fn generate(&self, frame: &Frame, mut job: Job<'_>) -> Result<Generated> {
+    async fn generate(&self, frame: &Frame, job: Job<'_>) -> Result<Generated> {
+        self.finish(self.begin(frame, job).await?).await
+    }
+
+    /// Hands a picture to the device.
+    async fn begin(&self, frame: &Frame, mut job: Job<'_>) -> Result<Begun> {
         let started = Instant::now();
         let strength = job.strength.unwrap_or(self.strength);
         check_strength(strength)?;
@@ -377,14 +401,20 @@ impl Inner {
             input.data_mut().iter_mut().for_each(|value| *value = 2.0 * *value - 1.0);
         }
         let generator = Instant::now();
-        let (output, outcome) =
-            run::run_host(&self.engine, &input, self.tile, self.memory_limit_bytes, &mut job).await?;
+        let running = run::start_host(&self.engine, &input, self.tile, self.memory_limit_bytes, &mut job).await?;
+        Ok(Begun { running, strength, input_size: [frame.height(), frame.width()], started, generator })
+    }
+
+    /// Waits for the generator's answer.
+    async fn finish(&self, begun: Begun) -> Result<Generated> {
+        let Begun { running, strength, input_size, started, generator } = begun;
+        let (output, outcome) = running.finish().await?;
         let generator_time = generator.elapsed();
         let mut output = finite(output, &self.model.name)?;
         if self.model.range == ValueRange::Signed {
             output.data_mut().iter_mut().for_each(|value| *value = 0.5 * (*value + 1.0));
         }
-        let sizes = [[frame.height(), frame.width()], [output.shape().height, output.shape().width]];
+        let sizes = [input_size, [output.shape().height, output.shape().width]];
         let report = self.report(strength, sizes, &outcome, generator_time, started);
         Ok(Generated { output, report })
     }

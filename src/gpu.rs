@@ -47,6 +47,7 @@ pub struct GpuRunner {
 struct State {
     arena: Arena,
     staging: Staging,
+    parameters: transfer::Parameters,
     /// By the sizes of the inputs.
     prepared: HashMap<Vec<Shape>, Prepared>,
 }
@@ -96,6 +97,7 @@ impl GpuRunner {
         }
         let scopes = context.push_scopes();
         let weights = Weights::upload(&context, &graph, precision);
+        let parameters = transfer::Parameters::new(&context);
         scopes.pop(weights.as_ref().map_or(0, Weights::bytes)).await?;
         let arena = Arena::new(guard);
         Ok(Self {
@@ -103,7 +105,7 @@ impl GpuRunner {
             graph,
             precision,
             weights: weights?,
-            state: Mutex::new(State { arena, staging: Staging::default(), prepared: HashMap::new() }),
+            state: Mutex::new(State { arena, staging: Staging::default(), parameters, prepared: HashMap::new() }),
         })
     }
 
@@ -236,7 +238,7 @@ impl GpuRunner {
     /// Records and submits one run.
     fn submit(&self, plan: &Plan, inputs: &[HostTensor]) -> Result<Pending> {
         let mut state = self.lock()?;
-        let State { arena, staging, prepared } = &mut *state;
+        let State { arena, staging, prepared, .. } = &mut *state;
         if arena.fit(&self.context, plan, self.precision) {
             prepared.clear();
         }
@@ -265,17 +267,18 @@ impl GpuRunner {
 
     fn submit_transfer(&self, plan: &Plan, transfer: &Transfer<'_>, core: Core) -> Result<()> {
         let mut state = self.lock()?;
-        let State { arena, prepared, .. } = &mut *state;
+        let State { arena, parameters, prepared, .. } = &mut *state;
         if arena.fit(&self.context, plan, self.precision) {
             prepared.clear();
         }
         let prepared = self.prepared(prepared, arena, plan)?;
         let (slot, place) = plan.inputs[0];
         let slot = arena.binding(slot, place.shape, self.precision);
-        let import = transfer::import(&self.context, self.precision, transfer, place, slot)?;
+        let import = transfer::import(&self.context, self.precision, parameters, transfer, place, slot)?;
         let (slot, place) = plan.output();
         let slot = arena.binding(slot, place.shape, self.precision);
-        let export = transfer::export(&self.context, self.precision, transfer, core, place.shape.width, slot)?;
+        let export =
+            transfer::export(&self.context, self.precision, parameters, transfer, core, place.shape.width, slot)?;
         let launches = [&import].into_iter().chain(&prepared.launches).chain([&export]);
         self.context.queue().submit([submit::record(&self.context, launches).finish()]);
         Ok(())

@@ -147,6 +147,11 @@ impl Engine {
         self.context().map_or(u64::MAX, |context| context.binding_limit_bytes())
     }
 
+    /// True if a run that was started goes on while the caller does something else.
+    pub(super) fn computes_while_waiting(&self) -> bool {
+        self.context().is_some()
+    }
+
     /// The whole graph as one part.
     pub(super) async fn whole(&self) -> Result<Arc<Part>> {
         Ok(self.ready().await?.whole)

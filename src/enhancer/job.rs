@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use web_time::Instant;
 use wgpu::WasmNotSend;
 
 use crate::error::Result;
@@ -169,5 +170,11 @@ impl Generated {
         } else {
             frame.with_rgb(&self.output, strength)
         }
+    }
+
+    /// The blended picture with its report, for a call that began at `started`.
+    pub(super) fn into_enhanced(self, frame: &Frame, started: Instant) -> Result<Enhanced> {
+        let frame = self.blend(frame, self.report.strength)?;
+        Ok(Enhanced { frame, report: Report { total_time: started.elapsed(), ..self.report } })
     }
 }

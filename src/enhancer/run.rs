@@ -70,6 +70,21 @@ impl Waiting {
     }
 }
 
+/// A segment's results, into which the last tile is still to be pasted.
+struct Unfinished {
+    results: Vec<HostTensor>,
+    last: Option<Waiting>,
+}
+
+impl Unfinished {
+    async fn finish(mut self) -> Result<Vec<HostTensor>> {
+        if let Some(last) = self.last {
+            last.paste(&mut self.results).await?;
+        }
+        Ok(self.results)
+    }
+}
+
 /// What runs tile by tile, on what and how.
 struct Run<'a, 'j> {
     engine: &'a Engine,
@@ -82,6 +97,22 @@ struct Run<'a, 'j> {
     total: usize,
 }
 
+/// A run on a tensor in host memory, started: the device may still compute the last tile.
+pub(super) struct Running {
+    unfinished: Unfinished,
+    /// The generator's output among the results.
+    output: usize,
+    outcome: Outcome,
+}
+
+impl Running {
+    /// Waits for the last tile.
+    pub(super) async fn finish(self) -> Result<(HostTensor, Outcome)> {
+        let mut results = self.unfinished.finish().await?;
+        Ok((results.swap_remove(self.output), self.outcome))
+    }
+}
+
 /// Runs the generator on a tensor in host memory.
 pub(super) async fn run_host(
     engine: &Engine,
@@ -90,33 +121,47 @@ pub(super) async fn run_host(
     limit_bytes: u64,
     job: &mut Job<'_>,
 ) -> Result<(HostTensor, Outcome)> {
+    start_host(engine, input, tile, limit_bytes, job).await?.finish().await
+}
+
+/// Starts a run of the generator; what has more than one tile is done up to the last.
+pub(super) async fn start_host(
+    engine: &Engine,
+    input: &HostTensor,
+    tile: TileSize,
+    limit_bytes: u64,
+    job: &mut Job<'_>,
+) -> Result<Running> {
     let graph = engine.graph();
     let shape = input.shape();
     let mut run = Run::new(engine, shape, tile, limit_bytes, job)?;
     let result = graph.output()?;
+    let missing = || Error::Shape("the generator computed no output".into());
     let mut values: HashMap<Value, HostTensor> = HashMap::from([(graph.inputs()[0], input.clone())]);
-    let mut in_one_piece = run.fits_in_one_piece(shape)?;
-    if in_one_piece {
+    if run.fits_in_one_piece(shape)? {
         run.total = run.image_pixels();
-        match run.host_segment(&*engine.whole().await?, &mut values, true).await {
+        let part = engine.whole().await?;
+        match run.host_segment(&part, &values, true).await {
             // The device holds less than the limit says; a generator that looks at the whole image can still be cut.
-            Err(Error::OutOfMemory { .. }) if graph.is_global() => in_one_piece = false,
-            result => result?,
+            Err(Error::OutOfMemory { .. }) if graph.is_global() => {}
+            unfinished => {
+                let output = part.segment.outputs.iter().position(|value| *value == result).ok_or_else(missing)?;
+                return Ok(Running { unfinished: unfinished?, output, outcome: run.outcome });
+            }
         }
     }
-    if !in_one_piece {
-        let parts = engine.parts().await?;
-        run.total = parts.len() * run.image_pixels();
-        for (index, part) in parts.iter().enumerate() {
-            run.host_segment(part, &mut values, false).await?;
-            run.global_nodes(&part.segment, &mut values)?;
-            let later = &parts[index + 1..];
-            let needed = |value: &Value| *value == result || later.iter().any(|part| part.needs(graph, *value));
-            values.retain(|value, _| needed(value));
-        }
+    let parts = engine.parts().await?;
+    run.total = parts.len() * run.image_pixels();
+    for (index, part) in parts.iter().enumerate() {
+        let results = run.host_segment(part, &values, false).await?.finish().await?;
+        values.extend(part.segment.outputs.iter().copied().zip(results));
+        run.global_nodes(&part.segment, &mut values)?;
+        let later = &parts[index + 1..];
+        let needed = |value: &Value| *value == result || later.iter().any(|part| part.needs(graph, *value));
+        values.retain(|value, _| needed(value));
     }
-    let output = values.remove(&result).ok_or_else(|| Error::Shape("the generator computed no output".into()))?;
-    Ok((output, run.outcome))
+    let results = vec![values.remove(&result).ok_or_else(missing)?];
+    Ok(Running { unfinished: Unfinished { results, last: None }, output: 0, outcome: run.outcome })
 }
 
 /// Runs the generator on an image on the device.
@@ -199,13 +244,13 @@ impl<'a, 'j> Run<'a, 'j> {
             && plan.largest_slot() as u64 * bytes <= self.engine.binding_limit_bytes()
     }
 
-    /// Runs one segment over the image and adds what it computes to `values`.
+    /// Runs one segment over the image, up to its last tile, which is only started.
     async fn host_segment(
         &mut self,
         part: &Part,
-        values: &mut HashMap<Value, HostTensor>,
+        values: &HashMap<Value, HostTensor>,
         in_one_piece: bool,
-    ) -> Result<()> {
+    ) -> Result<Unfinished> {
         let segment = &part.segment;
         let mut results = Vec::new();
         for &value in &segment.outputs {
@@ -231,11 +276,7 @@ impl<'a, 'j> Run<'a, 'j> {
             }
         })
         .await?;
-        if let Some(last) = before {
-            last.paste(&mut results).await?;
-        }
-        values.extend(segment.outputs.iter().copied().zip(results));
-        Ok(())
+        Ok(Unfinished { results, last: before })
     }
 
     /// Runs `work` on every tile of a segment; a tile that does not fit the device is split and tried again.

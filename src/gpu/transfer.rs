@@ -181,10 +181,33 @@ static EXPORT_TEXTURE: Shader = Shader {
     params: ExportTexture::FIELDS,
 };
 
+/// Uniform memory for the parameters of one import and one export, written anew for every tile: the queue keeps the order
+/// of writes and runs.
+pub(super) struct Parameters(wgpu::Buffer);
+
+/// Apart as far as any device asks of uniform bindings.
+const PARAMETERS_STEP: u64 = 256;
+
+impl Parameters {
+    pub(super) fn new(context: &Context) -> Self {
+        let usage = wgpu::BufferUsages::UNIFORM | wgpu::BufferUsages::COPY_DST;
+        Self(context.create_buffer("parameters of a transfer", 2 * PARAMETERS_STEP, usage))
+    }
+
+    fn write(&self, context: &Context, shader: &Shader, params: &[u8]) -> wgpu::BindingResource<'_> {
+        let is_export = [EXPORT_BUFFER.name, EXPORT_TEXTURE.name].contains(&shader.name);
+        let offset = if is_export { PARAMETERS_STEP } else { 0 };
+        context.queue().write_buffer(&self.0, offset, params);
+        let size = wgpu::BufferSize::new(params.len().next_multiple_of(16) as u64);
+        wgpu::BindingResource::Buffer(wgpu::BufferBinding { buffer: &self.0, offset, size })
+    }
+}
+
 /// The launch that fills the storage `slot` with the tile at `place`.
 pub(super) fn import(
     context: &Context,
     precision: Precision,
+    parameters: &Parameters,
     transfer: &Transfer<'_>,
     place: Place,
     slot: wgpu::BindingResource<'_>,
@@ -200,13 +223,13 @@ pub(super) fn import(
             let (src_width, src_height) = (to_u32(src_width)?, to_u32(src_height)?);
             let params = ImportBuffer { src_width, src_height, top, left, width, height, channels, gain, offset };
             let resources = vec![buffer.as_entire_binding(), slot];
-            launch(context, precision, &IMPORT_BUFFER, &[], &params.bytes(), resources, workgroups)
+            launch(context, precision, parameters, &IMPORT_BUFFER, &[], &params.bytes(), resources, workgroups)
         }
         Surface::Texture(texture) => {
             let view = texture.create_view(&view_descriptor());
             let params = ImportTexture { top, left, width, height, channels, gain, offset };
             let resources = vec![wgpu::BindingResource::TextureView(&view), slot];
-            launch(context, precision, &IMPORT_TEXTURE, &[], &params.bytes(), resources, workgroups)
+            launch(context, precision, parameters, &IMPORT_TEXTURE, &[], &params.bytes(), resources, workgroups)
         }
     }
 }
@@ -215,6 +238,7 @@ pub(super) fn import(
 pub(super) fn export(
     context: &Context,
     precision: Precision,
+    parameters: &Parameters,
     transfer: &Transfer<'_>,
     core: Core,
     src_width: usize,
@@ -247,7 +271,7 @@ pub(super) fn export(
                 strength,
             };
             let resources = vec![slot, plain.as_entire_binding(), buffer.as_entire_binding()];
-            launch(context, precision, &EXPORT_BUFFER, &[], &params.bytes(), resources, workgroups)
+            launch(context, precision, parameters, &EXPORT_BUFFER, &[], &params.bytes(), resources, workgroups)
         }
         (Surface::Texture(plain), Surface::Texture(texture)) => {
             let factor = to_u32(transfer.factor)?;
@@ -270,7 +294,7 @@ pub(super) fn export(
                 vec![slot, wgpu::BindingResource::TextureView(&plain), wgpu::BindingResource::TextureView(&view)];
             // As for host pictures, with half a level for rounding.
             let constants = [("COLOUR_SPREAD", 16.5 / 255.0)];
-            launch(context, precision, &EXPORT_TEXTURE, &constants, &params.bytes(), resources, workgroups)
+            launch(context, precision, parameters, &EXPORT_TEXTURE, &constants, &params.bytes(), resources, workgroups)
         }
         _ => Err(Error::Options("input and output must both be buffers or both be textures".into())),
     }
@@ -285,9 +309,11 @@ fn view_descriptor() -> wgpu::TextureViewDescriptor<'static> {
     }
 }
 
+#[expect(clippy::too_many_arguments, reason = "what a launch consists of, for four kernels")]
 fn launch(
     context: &Context,
     precision: Precision,
+    parameters: &Parameters,
     shader: &'static Shader,
     constants: &[(&'static str, f64)],
     params: &[u8],
@@ -297,13 +323,8 @@ fn launch(
     let dispatch =
         Dispatch { shader, constants: constants.to_vec(), params: params.to_vec(), bindings: Vec::new(), workgroups };
     let pipeline = context.pipeline(&dispatch, precision)?;
-    let uniform = context.create_buffer(
-        shader.name,
-        params.len().next_multiple_of(16) as u64,
-        wgpu::BufferUsages::UNIFORM | wgpu::BufferUsages::COPY_DST,
-    );
-    context.queue().write_buffer(&uniform, 0, params);
-    let entries: Vec<wgpu::BindGroupEntry<'_>> = std::iter::once(uniform.as_entire_binding())
+    let uniform = parameters.write(context, shader, params);
+    let entries: Vec<wgpu::BindGroupEntry<'_>> = std::iter::once(uniform)
         .chain(resources)
         .enumerate()
         .map(|(index, resource)| wgpu::BindGroupEntry { binding: index as u32, resource })

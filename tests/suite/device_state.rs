@@ -5,9 +5,9 @@ use std::path::Path;
 use std::sync::Arc;
 
 use sonolume::enhancer::Device;
-use sonolume::gpu::{Context, GpuRunner, Precision};
+use sonolume::gpu::{Context, GpuRunner, Precision, Surface};
 use sonolume::models::Model;
-use sonolume::{Enhancer, HostTensor, ModelSource, Shape, TileSize};
+use sonolume::{Enhancer, Frame, HostTensor, Job, ModelSource, Shape, TileSize, wgpu};
 
 use crate::harness::context;
 use crate::models::{noise, tiny_models};
@@ -41,6 +41,58 @@ fn a_stream_of_frames_makes_nothing_new() {
         assert!(enhancer.run(&input).unwrap() == first, "a later frame differs");
         assert_eq!(context.created(), made, "buffers, bind groups, kernels");
     }
+}
+
+fn frame(width: usize, height: usize, seed: u32) -> Frame {
+    let levels = noise(Shape::new(1, height, width), seed);
+    Frame::from_luma8(width, height, levels.data().iter().map(|v| (v * 255.0) as u8).collect()).unwrap()
+}
+
+#[test]
+fn a_batch_gives_each_picture_its_own_result_in_order() {
+    let frames: Vec<Frame> =
+        [(33, 20), (64, 48), (33, 20), (9, 70)].into_iter().zip(0..).map(|((w, h), seed)| frame(w, h, seed)).collect();
+    for device in [Device::Cpu, Device::Shared(own_context(None))] {
+        let enhancer =
+            Enhancer::builder().model(ModelSource::Loaded(Box::new(model()))).device(device).build().unwrap();
+        let alone: Vec<Frame> = frames.iter().map(|frame| enhancer.enhance(frame).unwrap().frame).collect();
+        let mut taken = 0;
+        let mut batch = enhancer.enhance_batch(frames.iter().inspect(|_| taken += 1));
+        let first = batch.next().unwrap().unwrap().frame;
+        let rest: Vec<Frame> = batch.map(|enhanced| enhanced.unwrap().frame).collect();
+        assert_eq!(taken, frames.len());
+        assert!(std::iter::once(&first).chain(&rest).eq(&alone), "on {}", enhancer.device().name);
+    }
+}
+
+#[test]
+fn batches_and_images_on_the_device_make_no_buffers_after_the_first() {
+    let context = own_context(None);
+    let source = ModelSource::Loaded(Box::new(model()));
+    let enhancer = Enhancer::builder().model(source).device(Device::Shared(context.clone())).build().unwrap();
+    let frames: Vec<Frame> = (0..3).map(|seed| frame(40, 30, seed)).collect();
+    let batch = || enhancer.enhance_batch(&frames).for_each(|enhanced| drop(enhanced.unwrap()));
+    batch();
+    let made = context.created();
+    batch();
+    assert_eq!(context.created(), made, "buffers, bind groups, kernels");
+
+    let [input, output] = [0, 1].map(|_| {
+        context.device().create_buffer(&wgpu::BufferDescriptor {
+            label: None,
+            size: 40 * 30 * 4,
+            usage: wgpu::BufferUsages::STORAGE,
+            mapped_at_creation: false,
+        })
+    });
+    let surface = |buffer| Surface::Buffer { buffer, height: 30, width: 40 };
+    let on_device = || {
+        pollster::block_on(enhancer.enhance_on_device(surface(&input), surface(&output), Job::new())).unwrap();
+    };
+    on_device();
+    let [buffers, _, kernels] = context.created();
+    on_device();
+    assert_eq!([context.created()[0], context.created()[2]], [buffers, kernels]);
 }
 
 fn run(context: &Arc<Context>, model: &Model, input: &HostTensor) -> HostTensor {
