@@ -116,7 +116,7 @@ impl Config {
         let channels = shape.and_then(|shape| shape.get(1).copied()).unwrap_or(0);
         let has_buffer = |name: &str| weights.names().any(|tensor| tensor.ends_with(name));
         let [tables, index, masks] =
-            [".relative_coords_table", ".relative_position_index", ".attn_mask"].map(|name| has_buffer(name));
+            [".relative_coords_table", ".relative_position_index", ".attn_mask"].map(has_buffer);
         if !tables && !index {
             weights.assume("window", 8);
         }

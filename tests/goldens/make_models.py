@@ -254,7 +254,7 @@ class AttentionUNet(torch.nn.Module):
 
 @generator("attention-unet", channels=1, widths=[4, 5, 6, 7, 8], attention=True, size=(37, 50))
 @generator("attention-unet-plain", channels=3, widths=[3, 6, 9], attention=False, size=(11, 18))
-@generator("attention-unet-other-name", channels=1, widths=[2, 3], attention=True, last="Conv", size=(7, 12))
+@generator("attention-unet-other-name", channels=1, widths=[4, 5], attention=True, last="Conv", size=(7, 12))
 def attention_unet(channels, widths, attention, size, last="Conv_1x1"):
     net = perturb(AttentionUNet(channels, widths, attention))
     state, x, y = padded_answer(net, 2 ** (len(widths) - 1), 1, channels, *size)
