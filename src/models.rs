@@ -48,7 +48,7 @@ pub struct Model {
     pub name: String,
     /// The architecture's name.
     pub architecture: String,
-    /// Its hyper-parameters, for people.
+    /// Its hyper-parameters, for people, and what was assumed because no tensor tells it.
     pub details: String,
     /// SHA-256 of the weights file, in hexadecimal; of several generators in a row, joined by `+`.
     pub sha256: String,
@@ -202,6 +202,14 @@ pub const DEFAULT_MODEL: &str = "sonolume-s";
 #[cfg(feature = "default-weights")]
 static DEFAULT_WEIGHTS: &[u8] = include_bytes!("../weights/sonolume-s.safetensors");
 
+/// What no tensor tells and the metadata does not say, for the description of a generator.
+fn assumptions(weights: &Weights) -> String {
+    match weights.assumed() {
+        [] => String::new(),
+        assumed => format!("; assumed, as no tensor tells: {}", assumed.join(", ")),
+    }
+}
+
 /// The first architecture that fits; or what each ran into, `None` if it did not even recognise the weights.
 fn recognise(weights: &mut Weights) -> Result<(&'static Architecture, String, Graph), Vec<Option<String>>> {
     let mut refusals = Vec::new();
@@ -211,7 +219,7 @@ fn recognise(weights: &mut Weights) -> Result<(&'static Architecture, String, Gr
             None => None,
             Some(Err(error)) => Some(weights.located(&error)),
             Some(Ok((details, graph))) => match &weights.leftovers()[..] {
-                [] => return Ok((architecture, details, graph)),
+                [] => return Ok((architecture, details + &assumptions(weights), graph)),
                 leftovers => Some(misfit::left_over(&details, leftovers, weights)),
             },
         });

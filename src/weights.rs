@@ -37,6 +37,8 @@ pub struct Weights<'a> {
     source: Source<'a>,
     tensors: BTreeMap<String, Entry>,
     metadata: BTreeMap<String, String>,
+    /// `key=value` of what no tensor tells and the metadata does not say.
+    assumed: Vec<String>,
     taken: std::collections::BTreeSet<String>,
     /// The tensor that was taken last.
     last: Option<String>,
@@ -125,7 +127,7 @@ impl<'a> Weights<'a> {
         if tensors.is_empty() {
             return Err(Error::Weights("the file holds no tensors".into()));
         }
-        Ok(Self { source, tensors, metadata, taken: Default::default(), last: None })
+        Ok(Self { source, tensors, metadata, assumed: Vec::new(), taken: Default::default(), last: None })
     }
 
     /// The names of all tensors, without wrapping prefixes, in alphabetical order.
@@ -168,6 +170,44 @@ impl<'a> Weights<'a> {
     /// The file's own notes, as the safetensors key `__metadata__` holds them.
     pub fn metadata(&self) -> &BTreeMap<String, String> {
         &self.metadata
+    }
+
+    /// The same weights with one more note, as if the file's metadata held it.
+    pub fn with_note(mut self, key: impl Into<String>, value: impl Into<String>) -> Self {
+        self.metadata.insert(key.into(), value.into());
+        self
+    }
+
+    /// What the metadata says under `key`, if that is one of `known`.
+    pub fn noted<'k>(&self, key: &str, known: &[&'k str]) -> Option<&'k str> {
+        let text = self.metadata.get(key)?;
+        known.iter().copied().find(|value| value == text)
+    }
+
+    /// Says that `value`, which no tensor tells, is taken for `key`. It counts as assumed unless the metadata has the key.
+    pub fn assume(&mut self, key: &str, value: impl std::fmt::Display) {
+        let note = format!("{key}={value}");
+        if !self.metadata.contains_key(key) && !self.assumed.contains(&note) {
+            self.assumed.push(note);
+        }
+    }
+
+    /// As [`Weights::assume`], for one of the values `known`.
+    ///
+    /// # Errors
+    /// [`Error::Weights`] if the metadata says something else than one of `known`.
+    pub fn settle(&mut self, key: &str, value: &str, known: &[&str]) -> Result<()> {
+        if let Some(text) = self.metadata.get(key).filter(|text| !known.contains(&text.as_str())) {
+            let known = known.join("` or `");
+            return Err(Error::Weights(format!("the file's metadata says `{key}` is `{text}`; `{known}` is expected")));
+        }
+        self.assume(key, value);
+        Ok(())
+    }
+
+    /// What was assumed since the tensors were last given back, as `key=value`.
+    pub fn assumed(&self) -> &[String] {
+        &self.assumed
     }
 
     /// SHA-256 of the whole file, in hexadecimal.
@@ -238,6 +278,7 @@ impl<'a> Weights<'a> {
     /// Forgets what was taken: another architecture is tried.
     pub(crate) fn give_back(&mut self) {
         self.taken.clear();
+        self.assumed.clear();
         self.last = None;
     }
 

@@ -1,7 +1,7 @@
 //! Attention U-Net: a U-Net whose skips are weighted by gates, and the plain U-Net of the same key layout.
 //!
 //! Oktay et al., "Attention U-Net: Learning Where to Look for the Pancreas", 2018, in the key layout that PyTorch users know
-//! (`Conv1` to `Conv5`, `Up5`, `Att5`, `Up_conv5` and so on, `Conv_1x1`): batch norm, ReLU, nearest-neighbour up-sampling
+//! (`Conv1` to `Conv5`, `Up5`, `Att5`, `Up_conv5` and so on, `Conv_1x1` or `Conv`): batch norm, ReLU, nearest-neighbour up-sampling
 //! before a convolution, concatenation as `[skip, up]`, and no function after the last convolution. The reference code does
 //! not pad; here sizes are padded by reflection.
 
@@ -18,10 +18,12 @@ use crate::weights::Weights;
 /// What people call it.
 pub const NAME: &str = "attention U-Net";
 /// Its tensors' names.
-pub const SIGNATURE: &[&str] = &["Conv1.conv.0.weight:4", "Conv2.conv.0.weight:4", "Up2.up.1.weight:4", "?Conv#.conv.#.@|Up#.up.#.@|Att#.W_g.#.@|Att#.W_x.#.@|Att#.psi.#.@|Up_conv#.conv.#.@", "Conv_1x1.weight:4", "?Conv_1x1.bias"];
+pub const SIGNATURE: &[&str] = &["Conv1.conv.0.weight:4", "Conv2.conv.0.weight:4", "Up2.up.1.weight:4", "?Conv#.conv.#.@|Up#.up.#.@|Att#.W_g.#.@|Att#.W_x.#.@|Att#.psi.#.@|Up_conv#.conv.#.@", "Conv_1x1.weight|Conv.weight:4", "?Conv_1x1.bias|Conv.bias"];
 /// The values it takes and gives: the reference's loader normalises to -1 to 1.
 pub const RANGE: ValueRange = ValueRange::Signed;
 
+/// What people call the last convolution.
+const LAST: [&str; 2] = ["Conv_1x1", "Conv"];
 /// Batch norm's epsilon.
 const EPS: f32 = 1e-5;
 
@@ -38,7 +40,7 @@ impl Config {
     /// Recognises the weights by their names.
     pub fn detect(weights: &Weights) -> Option<Self> {
         let levels = weights.count(|level| format!("Conv{}.conv.0.weight", level + 1));
-        let is_whole = weights.has("Up2.up.1.weight") && weights.has("Conv_1x1.weight");
+        let is_whole = weights.has("Up2.up.1.weight") && LAST.iter().any(|name| weights.has(&format!("{name}.weight")));
         // The multiple that sizes are padded to doubles with every level.
         ((2..16).contains(&levels) && is_whole)
             .then(|| Self { levels, attention: weights.has("Att2.W_g.0.weight") })
@@ -70,7 +72,9 @@ impl Config {
             x = b.concat(skip, x)?;
             x = block(&mut b, &format!("Up_conv{level}.conv"), x)?;
         }
-        x = b.conv("Conv_1x1", x, Window::default())?;
+        let [usual, other] = LAST;
+        let last = if b.weights().has(&format!("{usual}.weight")) { usual } else { other };
+        x = b.conv(last, x, Window::default())?;
         x = b.crop_like(x, image)?;
         Ok(b.finish(x))
     }

@@ -38,6 +38,49 @@ pub struct Window {
     pub groups: usize,
 }
 
+/// The norms behind a generator's convolutions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Norm {
+    /// Those that their tensors tell.
+    Stored,
+    /// Instance norm without tensors.
+    Instance,
+    /// None.
+    None,
+}
+
+impl Norm {
+    /// What the metadata can say of norms without tensors.
+    const KINDS: &[&str] = &["instance", "none"];
+
+    /// `stored`: there are tensors of norms. `biased`: convolutions before norms have biases.
+    ///
+    /// Instance norm without weights and no norm at all have the same tensors, none. Where the metadata does not say `norm:
+    /// instance` or `norm: none`, the biases decide: CycleGAN's reference code gives them to the convolutions before instance
+    /// norm, and not to those that no norm follows.
+    pub fn detect(weights: &Weights, stored: bool, biased: bool) -> Self {
+        match (stored, weights.noted("norm", Self::KINDS)) {
+            (true, _) => Self::Stored,
+            (false, Some("instance")) => Self::Instance,
+            (false, Some(_)) => Self::None,
+            (false, None) if biased => Self::Instance,
+            (false, None) => Self::None,
+        }
+    }
+
+    /// Notes what was taken for the norms.
+    ///
+    /// # Errors
+    /// [`Error::Weights`] if the metadata says something unknown.
+    pub fn settle(self, weights: &mut Weights) -> Result<()> {
+        match self {
+            Self::Stored => Ok(()),
+            Self::Instance => weights.settle("norm", "instance", Self::KINDS),
+            Self::None => weights.settle("norm", "none", Self::KINDS),
+        }
+    }
+}
+
 impl Default for Window {
     fn default() -> Self {
         Self { stride: 1, padding: None, border: Border::Zero, dilation: 1, groups: 1 }
@@ -288,11 +331,29 @@ impl<'a, 'w> Builder<'a, 'w> {
         self.group_norm(name, x, groups, eps)
     }
 
+    /// The norm of the given kind.
+    ///
+    /// # Errors
+    /// [`Error::Weights`] if its tensors are missing or do not fit `x`.
+    pub fn norm(&mut self, kind: Norm, name: &str, x: Value, eps: f32) -> Result<Value> {
+        match kind {
+            Norm::None => Ok(x),
+            Norm::Instance => self.instance_norm(name, x, eps),
+            Norm::Stored
+                if ["weight", "running_mean"].iter().any(|part| self.weights.has(&format!("{name}.{part}"))) =>
+            {
+                self.any_norm(name, x, eps)
+            }
+            Norm::Stored => Err(Error::Weights(format!("tensor `{name}.weight` is missing"))),
+        }
+    }
+
     /// The norm of a network whose kind its tensors tell, as PyTorch evaluates it: batch norm, or instance norm that has
     /// tracked its statistics, if there are running statistics; else instance norm, affine if there is `name.weight`.
     ///
     /// Before PyTorch 0.4.1 instance norm always saved statistics, which no generator of that time used: they have
-    /// neither a weight nor `num_batches_tracked` beside them, and are passed over.
+    /// neither a weight nor `num_batches_tracked` beside them, and are passed over unless the metadata says
+    /// `running_statistics: used`.
     ///
     /// # Errors
     /// [`Error::Weights`] if they are missing or do not fit `x`.
@@ -302,6 +363,12 @@ impl<'a, 'w> Builder<'a, 'w> {
             return self.instance_norm(name, x, eps);
         }
         if has("weight") || has("num_batches_tracked") {
+            return self.batch_norm(name, x, eps);
+        }
+        let kinds = ["unused", "used"];
+        let kind = self.weights.noted("running_statistics", &kinds).unwrap_or("unused");
+        self.weights.settle("running_statistics", kind, &kinds)?;
+        if kind == "used" {
             return self.batch_norm(name, x, eps);
         }
         let channels = self.graph.channels(x);

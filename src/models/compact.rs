@@ -18,6 +18,9 @@ pub const SIGNATURE: &[&str] = &["body.0.weight:4", "body.2.weight:4", "?body.#.
 /// The values it takes and gives.
 pub const RANGE: ValueRange = ValueRange::Unit;
 
+/// What the metadata can say of the activation.
+const ACTIVATIONS: &[&str] = &["relu", "leakyrelu"];
+
 /// Hyper-parameters.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Config {
@@ -45,7 +48,7 @@ impl Config {
         let scale = made.iter().find_map(whole).unwrap_or(1);
         let activation = if weights.has("body.1.weight") {
             Function::PRelu
-        } else if weights.metadata().get("activation").is_some_and(|name| name == "leakyrelu") {
+        } else if weights.noted("activation", ACTIVATIONS) == Some("leakyrelu") {
             Function::LeakyRelu { slope: 0.1 }
         } else {
             Function::Relu
@@ -61,6 +64,11 @@ impl Config {
         let Some(&[_, channels, ..]) = weights.shape("body.0.weight") else {
             return Err(Error::Weights("tensor `body.0.weight` is missing".into()));
         };
+        match self.activation {
+            Function::LeakyRelu { .. } => weights.settle("activation", "leakyrelu", ACTIVATIONS)?,
+            Function::Relu => weights.settle("activation", "relu", ACTIVATIONS)?,
+            _ => {}
+        }
         let mut b = Builder::new(weights);
         let image = b.input(channels);
         let mut x = image;

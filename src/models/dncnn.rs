@@ -24,6 +24,9 @@ pub const RANGE: ValueRange = ValueRange::Unit;
 const BATCH_EPS: f32 = 1e-4;
 const EPS: f32 = 1e-5;
 
+/// What the metadata can say of the activation.
+const ACTIVATIONS: &[&str] = &["relu", "leakyrelu"];
+
 /// Hyper-parameters.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Config {
@@ -46,7 +49,7 @@ impl Config {
             weights.shape(&format!("{prefix}.3.{part}")).is_some_and(|shape| shape.len() == 1)
         });
         let convs = 1 + weights.count(|index| name(place(index + 1, norm)));
-        let activation = if weights.metadata().get("activation").is_some_and(|name| name == "leakyrelu") {
+        let activation = if weights.noted("activation", ACTIVATIONS) == Some("leakyrelu") {
             Function::LeakyRelu { slope: 0.2 }
         } else {
             Function::Relu
@@ -68,6 +71,11 @@ impl Config {
         // Code that spells out an epsilon also gives the first convolution a bias.
         let is_batch = weights.has(&format!("{}.running_mean", name(3)));
         let eps = if is_batch && weights.has(&format!("{}.bias", name(0))) { BATCH_EPS } else { EPS };
+        match self.activation {
+            Function::LeakyRelu { .. } => weights.settle("activation", "leakyrelu", ACTIVATIONS)?,
+            Function::Relu => weights.settle("activation", "relu", ACTIVATIONS)?,
+            _ => {}
+        }
         let mut b = Builder::new(weights);
         let image = b.input(channels);
         let mut x = image;

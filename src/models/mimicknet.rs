@@ -29,6 +29,10 @@ pub const RANGE: ValueRange = ValueRange::Unit;
 /// Far more halvings than any image allows.
 const MOST_LEVELS: usize = 16;
 
+/// The metadata's keys for the factors of negative values.
+const DOWN_SLOPE: &str = "mimicknet.down_slope";
+const UP_SLOPE: &str = "mimicknet.up_slope";
+
 /// Hyper-parameters.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Config {
@@ -57,8 +61,8 @@ impl Config {
             noted.filter(|slope: &f32| slope.is_finite()).unwrap_or(otherwise)
         };
         let leaky = !stem && height == width;
-        let down_slope = slope("mimicknet.down_slope", if leaky { 0.2 } else { 0.0 });
-        let up_slope = slope("mimicknet.up_slope", 0.0);
+        let down_slope = slope(DOWN_SLOPE, if leaky { 0.2 } else { 0.0 });
+        let up_slope = slope(UP_SLOPE, 0.0);
         (height % 2 == 1 && width % 2 == 1).then_some(Self { levels, stem, down_slope, up_slope })
     }
 
@@ -71,6 +75,12 @@ impl Config {
         let ups = layers(weights, "conv2d_transpose");
         let first = convs.as_slice().first().and_then(|name| weights.shape(&format!("{name}.weight")));
         let channels = first.and_then(|shape| shape.get(1).copied()).unwrap_or(1);
+        for (key, slope) in [(DOWN_SLOPE, self.down_slope), (UP_SLOPE, self.up_slope)] {
+            if let Some(text) = weights.metadata().get(key).filter(|text| text.parse() != Ok(slope)) {
+                return Err(Error::Weights(format!("the file's metadata says `{key}` is `{text}`; a number is expected")));
+            }
+            weights.assume(key, slope);
+        }
         let mut b = Builder::new(weights);
         let image = b.input(channels);
         let mut block = |b: &mut Builder, mut x: Value, convolutions: usize, function: Function| -> Result<Value> {

@@ -8,7 +8,7 @@
 //! image and is cropped at the bottom and right.
 
 use super::ValueRange;
-use super::builder::{Builder, Window};
+use super::builder::{Builder, Norm, Window};
 use crate::error::Result;
 use crate::graph::{Graph, Value};
 use crate::ops::Border;
@@ -23,6 +23,8 @@ pub const SIGNATURE: &[&str] = &["model.1.weight:4", "model.#.conv_block.#.weigh
 pub const RANGE: ValueRange = ValueRange::Signed;
 
 const EPS: f32 = 1e-5;
+/// What the metadata can say of the blocks' padding.
+const BORDERS: &[&str] = &["reflect", "replicate"];
 /// Far more halvings than any image allows.
 const MOST_DOWNSAMPLINGS: usize = 16;
 
@@ -38,8 +40,10 @@ pub struct Config {
     pub border: Border,
     /// True if the blocks were trained with dropout, which shifts the names.
     pub dropout: bool,
-    /// False if there is no norm: then no convolution before one has a bias either.
-    pub norm: bool,
+    /// The norms. The reference gives biases to convolutions before instance norm, and to no others: where norms have no
+    /// tensors, biases therefore mean instance norm, and no biases no norm, unless the metadata says `norm: instance` or
+    /// `norm: none`.
+    pub norm: Norm,
 }
 
 impl Config {
@@ -47,24 +51,32 @@ impl Config {
     pub fn detect(weights: &Weights) -> Option<Self> {
         let is_conv = |name: String| weights.shape(&name).is_some_and(|shape| shape.len() == 4);
         let block = |index: usize, inner: usize| format!("model.{index}.conv_block.{inner}.weight");
-        let downsamplings =
-            (0..MOST_DOWNSAMPLINGS).find(|&halvings| (0..2).any(|inner| is_conv(block(4 + 3 * halvings, inner))))?;
+        let is_block = |halvings: usize| (0..2).any(|inner| is_conv(block(4 + 3 * halvings, inner)));
+        let resampling = weights.count(|index| format!("model.{}.weight", 4 + 3 * index));
+        let downsamplings = match (0..MOST_DOWNSAMPLINGS).find(|&halvings| is_block(halvings)) {
+            Some(halvings) => halvings,
+            // Without blocks, what halves the image is followed by as much that doubles it.
+            None if resampling.is_multiple_of(2) && resampling < 2 * MOST_DOWNSAMPLINGS => resampling / 2,
+            None => return None,
+        };
         let first = 4 + 3 * downsamplings;
-        let is_replicated = weights.metadata().get("padding_type").is_some_and(|kind| kind == "replicate");
+        let is_replicated = weights.noted("padding_type", BORDERS) == Some("replicate");
         let border = match (is_conv(block(first, 0)), is_replicated) {
             (true, _) => Border::Zero,
             (false, true) => Border::Replicate,
             (false, false) => Border::Reflect,
         };
         let [early, late] = if border == Border::Zero { [3, 4] } else { [5, 6] };
-        let dropout = !is_conv(block(first, early));
+        let is_flat = !is_block(downsamplings);
+        let dropout = !is_flat && !is_conv(block(first, early));
         let own = usize::from(border != Border::Zero);
         let blocks = weights.count(|index| block(first + index, own));
         let fits = is_conv("model.1.weight".into())
-            && is_conv(block(first, if dropout { late } else { early }))
+            && (is_flat || is_conv(block(first, if dropout { late } else { early })))
             && is_conv(format!("model.{}.weight", first + blocks + 3 * downsamplings + 1));
         let second = if downsamplings > 0 { "model.4.bias" } else { "model.1.bias" };
-        let norm = ["model.1.bias", "model.2.weight", "model.2.running_mean", second].iter().any(|name| weights.has(name));
+        let has = |names: &[&str]| names.iter().any(|name| weights.has(name));
+        let norm = Norm::detect(weights, has(&["model.2.weight", "model.2.running_mean"]), has(&["model.1.bias", second]));
         fits.then_some(Self { blocks, downsamplings, border, dropout, norm })
     }
 
@@ -74,6 +86,13 @@ impl Config {
     /// [`Error::Weights`](crate::Error::Weights) if a tensor is missing or does not fit.
     pub fn build(&self, weights: &mut Weights) -> Result<Graph> {
         let channels = weights.shape("model.1.weight").and_then(|shape| shape.get(1).copied()).unwrap_or(1);
+        self.norm.settle(weights)?;
+        match self.border {
+            _ if self.blocks == 0 => {}
+            Border::Zero => {}
+            Border::Replicate => weights.settle("padding_type", "replicate", BORDERS)?,
+            Border::Reflect => weights.settle("padding_type", "reflect", BORDERS)?,
+        }
         let mut b = Builder::new(weights);
         let image = b.input(channels);
         let mut x = b.conv("model.1", image, Window::same(Border::Reflect))?;
@@ -106,16 +125,12 @@ impl Config {
         let mut y = b.conv(&format!("{name}.{pad}"), x, Window::same(self.border))?;
         y = self.norm_relu(b, &format!("{name}.{}", pad + 1), y)?;
         y = b.conv(&format!("{name}.{second}"), y, Window::same(self.border))?;
-        if self.norm {
-            y = b.any_norm(&format!("{name}.{}", second + 1), y, EPS)?;
-        }
+        y = b.norm(self.norm, &format!("{name}.{}", second + 1), y, EPS)?;
         b.add(x, y)
     }
 
-    fn norm_relu(&self, b: &mut Builder, name: &str, mut x: Value) -> Result<Value> {
-        if self.norm {
-            x = b.any_norm(name, x, EPS)?;
-        }
+    fn norm_relu(&self, b: &mut Builder, name: &str, x: Value) -> Result<Value> {
+        let x = b.norm(self.norm, name, x, EPS)?;
         b.activation(x, Function::Relu)
     }
 }

@@ -3,7 +3,8 @@
 //! Wang et al., "ESRGAN: enhanced super-resolution generative adversarial networks", 2018. Residual-in-residual dense
 //! blocks with LeakyReLU 0.2 and residuals scaled by 0.2, then nearest-neighbour enlargements, each followed by a
 //! convolution. Three generations of key names are known. Generators for x2 and x1 (Real-ESRGAN) take the image by pixel
-//! unshuffle and enlarge four times; sizes are then padded by reflection at the bottom and right.
+//! unshuffle and enlarge four times; sizes are then padded by reflection at the bottom and right. The oldest names also come
+//! with pixel shuffles in place of enlargements.
 //!
 //! ESRGAN+ (Rakotonirina and Rasoanaivo, 2020) adds residuals inside of the dense blocks: `conv1x1` of a block's input to
 //! its second convolution's result, and that to the fourth's.
@@ -27,8 +28,10 @@ pub const RANGE: ValueRange = ValueRange::Unit;
 const LEAKY: Function = Function::LeakyRelu { slope: 0.2 };
 /// The factor of every residual.
 const RESIDUAL: f32 = 0.2;
-/// Far more doublings than any device holds.
-const MOST_DOUBLINGS: usize = 6;
+/// What the metadata can say of a single enlargement.
+const FACTORS: &[&str] = &["2", "3"];
+/// Far more enlargements than any device holds.
+const MOST_ENLARGEMENTS: usize = 6;
 
 /// How the tensors are named.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,8 +51,13 @@ pub struct Config {
     pub names: Names,
     /// Residual-in-residual dense blocks.
     pub blocks: usize,
-    /// Times the features are doubled in size.
-    pub doublings: usize,
+    /// Times the features are enlarged.
+    pub enlargements: usize,
+    /// The factor of every enlargement. One enlargement of nearest neighbours is by 2 or by 3, which no tensor tells: by 3
+    /// only if the file's metadata says `enlargement: 3`.
+    pub factor: usize,
+    /// True if features are enlarged by pixel shuffles, false if by their nearest neighbours.
+    pub shuffles: bool,
     /// Pixels of the image, on each axis, that share one pixel of the features.
     pub unshuffle: usize,
     /// Whether the dense blocks have residuals inside: ESRGAN+.
@@ -64,20 +72,30 @@ impl Config {
 
     fn with(names: Names, weights: &Weights) -> Option<Self> {
         let blocks = weights.count(|block| format!("{}.weight", names.dense(block, 1, 1)));
-        let doublings = weights.count(|index| format!("{}.weight", names.up(index)));
-        if blocks == 0 || doublings > MOST_DOUBLINGS || !weights.has(&format!("{}.weight", names.trunk(blocks))) {
+        let shuffled = |index: usize| {
+            let &[to, from, _, _] = weights.shape(&format!("{}.weight", names.up(index, true)))? else { return None };
+            [2, 3].into_iter().find(|factor| from.checked_mul(factor * factor) == Some(to))
+        };
+        let shuffle = shuffled(0).filter(|_| names == Names::Sequential);
+        let enlargements = match shuffle {
+            Some(factor) => (0..=MOST_ENLARGEMENTS).take_while(|&index| shuffled(index) == Some(factor)).count(),
+            None => weights.count(|index| format!("{}.weight", names.up(index, false))),
+        };
+        let is_threefold = enlargements == 1 && weights.noted("enlargement", FACTORS) == Some("3");
+        let factor = shuffle.unwrap_or(if is_threefold { 3 } else { 2 });
+        if blocks == 0 || enlargements > MOST_ENLARGEMENTS || !weights.has(&format!("{}.weight", names.trunk(blocks))) {
             return None;
         }
         let shape = |name: String| weights.shape(&name).filter(|shape| shape.len() == 4);
         let inputs = shape(format!("{}.weight", names.first()))?[1];
-        let outputs = shape(format!("{}.weight", names.last(doublings)))?[0];
+        let outputs = shape(format!("{}.weight", names.last(enlargements)))?[0];
         let unshuffle = match inputs.checked_div(outputs) {
             Some(4) if inputs.is_multiple_of(outputs) => 2,
             Some(16) if inputs.is_multiple_of(outputs) => 4,
             _ => 1,
         };
         let plus = weights.has(&format!("{}.weight", names.plus(0, 1)));
-        Some(Self { names, blocks, doublings, unshuffle, plus })
+        Some(Self { names, blocks, enlargements, factor, shuffles: shuffle.is_some(), unshuffle, plus })
     }
 
     /// Builds the generator.
@@ -89,6 +107,17 @@ impl Config {
         let Some(&[_, channels, ..]) = weights.shape(&format!("{}.weight", names.first())) else {
             return Err(Error::Weights(format!("tensor `{}.weight` is missing", names.first())));
         };
+        if self.enlargements == 1 && !self.shuffles {
+            weights.settle("enlargement", &self.factor.to_string(), FACTORS)?;
+        }
+        let scale = self.factor.pow(self.enlargements as u32);
+        if !scale.is_multiple_of(self.unshuffle) {
+            return Err(Error::Weights(format!(
+                "tensor `{}.weight` takes {} pixels at once, but features are enlarged {scale} times: fractions of a pixel",
+                names.first(),
+                self.unshuffle * self.unshuffle
+            )));
+        }
         let mut b = Builder::new(weights);
         let image = b.input(channels / (self.unshuffle * self.unshuffle));
         let mut x = image;
@@ -103,14 +132,19 @@ impl Config {
         }
         x = b.conv(&names.trunk(self.blocks), x, Window::default())?;
         x = b.add(x, features)?;
-        for index in 0..self.doublings {
-            x = b.upsample(x, 2, Interpolation::Nearest)?;
-            x = b.conv(&names.up(index), x, Window::default())?;
+        for index in 0..self.enlargements {
+            if !self.shuffles {
+                x = b.upsample(x, self.factor, Interpolation::Nearest)?;
+            }
+            x = b.conv(&names.up(index, self.shuffles), x, Window::default())?;
+            if self.shuffles {
+                x = b.pixel_shuffle(x, self.factor)?;
+            }
             x = b.activation(x, LEAKY)?;
         }
-        x = b.conv(&names.high_resolution(self.doublings), x, Window::default())?;
+        x = b.conv(&names.high_resolution(self.enlargements), x, Window::default())?;
         x = b.activation(x, LEAKY)?;
-        x = b.conv(&names.last(self.doublings), x, Window::default())?;
+        x = b.conv(&names.last(self.enlargements), x, Window::default())?;
         if self.unshuffle > 1 {
             x = b.crop_like(x, image)?;
         }
@@ -174,26 +208,27 @@ impl Names {
         }
     }
 
-    fn up(self, index: usize) -> String {
+    /// The convolution of an enlargement; it comes before a pixel shuffle, and after any other.
+    fn up(self, index: usize, shuffle: bool) -> String {
         match self {
             Self::Body => format!("conv_up{}", index + 1),
             Self::Trunk => format!("upconv{}", index + 1),
-            Self::Sequential => format!("model.{}", 3 * index + 3),
+            Self::Sequential => format!("model.{}", 3 * index + if shuffle { 2 } else { 3 }),
         }
     }
 
-    fn high_resolution(self, doublings: usize) -> String {
+    fn high_resolution(self, enlargements: usize) -> String {
         match self {
             Self::Body => "conv_hr".into(),
             Self::Trunk => "HRconv".into(),
-            Self::Sequential => format!("model.{}", 3 * doublings + 2),
+            Self::Sequential => format!("model.{}", 3 * enlargements + 2),
         }
     }
 
-    fn last(self, doublings: usize) -> String {
+    fn last(self, enlargements: usize) -> String {
         match self {
             Self::Body | Self::Trunk => "conv_last".into(),
-            Self::Sequential => format!("model.{}", 3 * doublings + 4),
+            Self::Sequential => format!("model.{}", 3 * enlargements + 4),
         }
     }
 }

@@ -114,6 +114,16 @@ impl Config {
     pub fn build(&self, weights: &mut Weights) -> Result<Graph> {
         let shape = weights.shape("encoder.patch_embed.proj.weight");
         let channels = shape.and_then(|shape| shape.get(1).copied()).unwrap_or(0);
+        let has_buffer = |name: &str| weights.names().any(|tensor| tensor.ends_with(name));
+        let [tables, index, masks] =
+            [".relative_coords_table", ".relative_position_index", ".attn_mask"].map(has_buffer);
+        if !tables && !index {
+            weights.assume("window", 8);
+        }
+        if !index && !masks {
+            weights.assume("image_size", 256);
+        }
+        weights.assume("pretrained_window", 0);
         let mut b = Builder::new(weights);
         let image = b.input(channels);
         let mut multiple = self.patch;

@@ -4,7 +4,7 @@
 //! and light-weight super-resolution, the real-world one, and restoration at the same size. Sizes are padded by reflection to
 //! multiples of the window, as its forward does. What the shapes do not tell is as in the published configurations: the mean
 //! of the training images is subtracted from colour images, and restoration with windows of 7 (JPEG artefacts) works on
-//! values up to 255.
+//! values up to 255. A network may take the image by pixel unshuffle; windows are then of what that gives.
 
 use super::ValueRange;
 use super::builder::{Builder, Window, bias_window};
@@ -18,12 +18,14 @@ use crate::weights::Weights;
 /// What people call it.
 pub const NAME: &str = "SwinIR";
 /// Its tensors' names.
-pub const SIGNATURE: &[&str] = &["conv_first.weight:4", "layers.0.residual_group.blocks.0.norm1.weight:1", "layers.0.residual_group.blocks.0.attn.relative_position_bias_table:2", "?layers.#.residual_group.blocks.#.norm#.@|layers.#.residual_group.blocks.#.attn.*.@|layers.#.residual_group.blocks.#.mlp.fc#.@", "?layers.#.residual_group.blocks.#.attn.relative_position_bias_table|layers.#.residual_group.blocks.#.attn.relative_position_index|layers.#.residual_group.blocks.#.attn_mask", "?layers.#.conv.@|layers.#.conv.#.@", "norm.weight:1", "conv_after_body.weight|conv_after_body.0.weight:4", "conv_last.weight|upsample.0.weight:4", "?conv_first.bias|patch_embed.norm.@|norm.bias|conv_after_body.@|conv_after_body.#.@|conv_before_upsample.0.@|upsample.#.@|conv_up#.@|conv_hr.@|conv_last.bias"];
+pub const SIGNATURE: &[&str] = &["conv_first.weight|conv_first.1.weight:4", "layers.0.residual_group.blocks.0.norm1.weight:1", "layers.0.residual_group.blocks.0.attn.relative_position_bias_table:2", "?layers.#.residual_group.blocks.#.norm#.@|layers.#.residual_group.blocks.#.attn.*.@|layers.#.residual_group.blocks.#.mlp.fc#.@", "?layers.#.residual_group.blocks.#.attn.relative_position_bias_table|layers.#.residual_group.blocks.#.attn.relative_position_index|layers.#.residual_group.blocks.#.attn_mask", "?layers.#.conv.@|layers.#.conv.#.@", "norm.weight:1", "conv_after_body.weight|conv_after_body.0.weight:4", "conv_last.weight|upsample.0.weight:4", "?conv_first.bias|conv_first.1.bias|patch_embed.norm.@|norm.bias|conv_after_body.@|conv_after_body.#.@|conv_before_upsample.0.@|upsample.#.@|conv_up#.@|conv_hr.@|conv_last.bias"];
 /// The values it takes and gives.
 pub const RANGE: ValueRange = ValueRange::Unit;
 
 /// Layer norm's epsilon.
 const EPS: f32 = 1e-5;
+/// What the metadata can say of the largest value that restoration with windows of 7 works on.
+const RANGES: &[&str] = &["255", "1"];
 /// Mean red, green and blue of the images it was trained with.
 const MEAN: [f32; 3] = [0.4488, 0.4371, 0.4040];
 
@@ -49,8 +51,11 @@ pub struct Config {
     pub depths: Vec<usize>,
     /// Whether every other block's windows are shifted by half.
     pub shifted: bool,
-    /// The largest value it works on.
+    /// The largest value it works on. Restoration with windows of 7 works on 255, unless the file's metadata says
+    /// `image_range: 1`.
     pub image_range: u16,
+    /// Pixels of the image, on each axis, that share one pixel of the features.
+    pub unshuffle: usize,
     /// How features become an image.
     pub head: Head,
 }
@@ -62,14 +67,14 @@ impl Config {
         let (window, _) = bias_window(weights.shape(table)?)?;
         let layers = weights.count(|layer| format!("{}.norm1.weight", block(layer, 0)));
         let depths = (0..layers).map(|l| weights.count(|index| format!("{}.norm1.weight", block(l, index)))).collect();
-        let image_channels = *weights.shape("conv_first.weight")?.get(1)?;
-        let head = detect_head(weights, image_channels)?;
+        let (head, unshuffle) = detect_ends(weights)?;
         // Images that are one window are not shifted, and then there is no mask. A file without any of the buffers does
         // not tell; generators are trained on larger images.
         let has_buffer = |name: &str| weights.names().any(|tensor| tensor.ends_with(name));
         let shifted = has_buffer(".attn_mask") || !has_buffer(".relative_position_index");
-        let image_range = if head == Head::Residual && window == 7 { 255 } else { 1 };
-        Some(Self { window, depths, shifted, image_range, head })
+        let is_jpeg = head == Head::Residual && window == 7;
+        let image_range = if is_jpeg && weights.noted("image_range", RANGES) != Some("1") { 255 } else { 1 };
+        Some(Self { window, depths, shifted, image_range, unshuffle, head })
     }
 
     /// Builds the generator.
@@ -77,19 +82,43 @@ impl Config {
     /// # Errors
     /// [`Error::Weights`] if a tensor is missing or does not fit.
     pub fn build(&self, weights: &mut Weights) -> Result<Graph> {
-        let channels = weights.shape("conv_first.weight").and_then(|shape| shape.get(1).copied()).unwrap_or(0);
+        if weights.has("absolute_pos_embed") {
+            let shape = weights.stored_shape("absolute_pos_embed").unwrap_or_default();
+            return Err(Error::Weights(format!(
+                "tensor `absolute_pos_embed` {shape:?} holds a number for each place of the training's images: such a network \
+                 works at that size alone, which is not supported; train it with `ape=False`, as the published ones are"
+            )));
+        }
+        let (scale, unshuffle) = (self.head.scale(), self.unshuffle);
+        if !scale.is_multiple_of(unshuffle) {
+            return Err(Error::Weights(format!(
+                "tensor `{}.weight` takes {} pixels at once, but features are enlarged {scale} times: fractions of a pixel",
+                first_conv(weights),
+                unshuffle * unshuffle
+            )));
+        }
+        if self.head == Head::Residual && self.window == 7 {
+            weights.settle("image_range", &self.image_range.to_string(), RANGES)?;
+        }
+        let first = first_conv(weights);
+        let inputs = weights.shape(&format!("{first}.weight")).and_then(|shape| shape.get(1).copied()).unwrap_or(0);
+        let channels = inputs / (unshuffle * unshuffle);
         let mean = if channels == 3 { MEAN.to_vec() } else { vec![0.0; channels] };
         let range = f32::from(self.image_range);
         let is_plain = channels != 3 && self.image_range == 1;
         let mut b = Builder::new(weights);
         let image = b.input(channels);
-        let mut padded = b.pad_to_multiple(image, self.window, Border::Reflect)?;
+        let mut padded = b.pad_to_multiple(image, self.window * unshuffle, Border::Reflect)?;
         if !is_plain {
             let shift = mean.iter().map(|mean| -mean * range).collect();
             padded = b.scale_shift("image range", padded, vec![range; channels], shift)?;
         }
-        let first = b.conv("conv_first", padded, Window::default())?;
-        let mut x = self.features(&mut b, first)?;
+        let mut x = padded;
+        if unshuffle > 1 {
+            x = b.pixel_unshuffle(x, unshuffle)?;
+        }
+        let first = b.conv(first, x, Window::default())?;
+        x = self.features(&mut b, first)?;
         x = convs(&mut b, "conv_after_body", x)?;
         x = b.add(x, first)?;
         x = self.reconstruct(&mut b, x)?;
@@ -156,6 +185,40 @@ impl Config {
 
 fn block(layer: usize, index: usize) -> String {
     format!("layers.{layer}.residual_group.blocks.{index}")
+}
+
+impl Head {
+    /// The features' enlargement.
+    fn scale(&self) -> usize {
+        match self {
+            Self::Shuffle(factors) => factors.iter().product(),
+            Self::Direct(factor) => *factor,
+            Self::Nearest(steps) => 1 << steps,
+            Self::Residual => 1,
+        }
+    }
+}
+
+/// The first convolution's name: it is the second module where a pixel unshuffle comes first.
+fn first_conv(weights: &Weights) -> &'static str {
+    if weights.has("conv_first.1.weight") { "conv_first.1" } else { "conv_first" }
+}
+
+/// How features become an image, and the pixels on each axis that share one pixel of the features.
+fn detect_ends(weights: &Weights) -> Option<(Head, usize)> {
+    let first = first_conv(weights);
+    let &[_, inputs, _, _] = weights.shape(&format!("{first}.weight"))? else { return None };
+    // One convolution that makes the image of features tells its channels only with the factor of their enlargement.
+    let unshuffle_of = |channels: usize| factor(inputs, channels);
+    let unshuffled = unshuffle_of(3).map(|_| 3).or(unshuffle_of(1).map(|_| 1));
+    let image_channels = unshuffled.filter(|_| first != "conv_first").unwrap_or(inputs);
+    let head = detect_head(weights, image_channels)?;
+    let image_channels = match head {
+        Head::Shuffle(_) | Head::Nearest(_) => *weights.shape("conv_last.weight")?.first()?,
+        Head::Direct(_) => image_channels,
+        Head::Residual => inputs,
+    };
+    Some((head, unshuffle_of(image_channels).unwrap_or(1)))
 }
 
 fn detect_head(weights: &Weights, image_channels: usize) -> Option<Head> {

@@ -8,9 +8,9 @@
 //! The reference takes only multiples of two to the number of levels; other sizes are padded by reflection at the bottom and right.
 
 use super::ValueRange;
-use super::builder::{Builder, Window};
+use super::builder::{Builder, Norm, Window};
 use crate::error::Result;
-use crate::graph::{Graph, Value};
+use crate::graph::Graph;
 use crate::ops::Border;
 use crate::ops::activation::Function;
 use crate::weights::Weights;
@@ -32,8 +32,9 @@ const MOST_LEVELS: usize = 16;
 pub struct Config {
     /// Times the image is halved: 7 for "U-Net 128", 8 for "U-Net 256".
     pub levels: usize,
-    /// False if there is no norm: then no convolution before one has a bias either.
-    pub norm: bool,
+    /// The norms. As in the reference, where norms have no tensors, biases before them mean instance norm, and no biases no
+    /// norm, unless the metadata says `norm: instance` or `norm: none`.
+    pub norm: Norm,
 }
 
 impl Config {
@@ -50,8 +51,8 @@ impl Config {
         let inner = level(1);
         let inner_norm = if levels > 2 { format!("{inner}.2") } else { format!("{inner}.4") };
         let hints = [format!("{inner}.1.bias"), format!("{inner}.5.bias"), format!("{inner}.3.bias")];
-        let norm = ["weight", "running_mean"].iter().any(|part| weights.has(&format!("{inner_norm}.{part}")))
-            || hints.iter().any(|bias| weights.has(bias));
+        let stored = ["weight", "running_mean"].iter().any(|part| weights.has(&format!("{inner_norm}.{part}")));
+        let norm = Norm::detect(weights, stored, hints.iter().any(|bias| weights.has(bias)));
         fits.into_iter().all(is_conv).then_some(Self { levels, norm })
     }
 
@@ -61,6 +62,7 @@ impl Config {
     /// [`Error::Weights`](crate::Error::Weights) if a tensor is missing or does not fit.
     pub fn build(&self, weights: &mut Weights) -> Result<Graph> {
         let channels = weights.shape("model.model.0.weight").and_then(|shape| shape.get(1).copied()).unwrap_or(1);
+        self.norm.settle(weights)?;
         let mut b = Builder::new(weights);
         let image = b.input(channels);
         let mut x = b.pad_to_multiple(image, 1 << self.levels, Border::Reflect)?;
@@ -72,14 +74,14 @@ impl Config {
             skips.push(x);
             x = b.conv(&format!("{}.1", level(depth)), x, Window::strided(2, 1))?;
             if depth < last {
-                x = self.norm(&mut b, &format!("{}.2", level(depth)), x)?;
+                x = b.norm(self.norm, &format!("{}.2", level(depth)), x, EPS)?;
             }
         }
         for (depth, skip) in skips.into_iter().enumerate().map(|(index, skip)| (index + 1, skip)).rev() {
             let at = if depth < last { 5 } else { 3 };
             x = b.activation(x, Function::Relu)?;
             x = b.conv_transpose(&format!("{}.{at}", level(depth)), x, 2, 1, 0)?;
-            x = self.norm(&mut b, &format!("{}.{}", level(depth), at + 1), x)?;
+            x = b.norm(self.norm, &format!("{}.{}", level(depth), at + 1), x, EPS)?;
             x = b.concat(skip, x)?;
         }
         x = b.activation(x, Function::Relu)?;
@@ -87,10 +89,6 @@ impl Config {
         x = b.activation(x, Function::Tanh)?;
         x = b.crop_like(x, image)?;
         Ok(b.finish(x))
-    }
-
-    fn norm(&self, b: &mut Builder, name: &str, x: Value) -> Result<Value> {
-        if self.norm { b.any_norm(name, x, EPS) } else { Ok(x) }
     }
 }
 

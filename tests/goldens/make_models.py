@@ -150,7 +150,11 @@ def nafnet(channels, encoders, middle, decoders, size):
 @generator("swinir-light-x4", channels=1, upscale=4, upsampler="pixelshuffledirect", window=4, size=(11, 15))
 @generator("swinir-real-x4", upscale=4, upsampler="nearest+conv", connection="3conv", depths=[1, 2], size=(10, 13))
 @generator("swinir-jpeg", window=7, img_range=255.0, depths=[3], size=(20, 36))
-def swinir(size, channels=3, window=8, depths=(2,), connection="1conv", image=None, upscale=1, **options):
+@generator("swinir-jpeg-unit", channels=1, window=7, depths=[1], size=(14, 9), notes={"image_range": "1"})
+@generator("swinir-unshuffle-x2", upscale=4, upsampler="nearest+conv", start_unshuffle=2, window=4, depths=[1], size=(21, 10))
+@generator("swinir-unshuffle-x1", channels=1, upscale=4, upsampler="pixelshuffle", start_unshuffle=4, window=2, depths=[1], size=(13, 24))
+@generator("swinir-unshuffle-direct", upscale=4, upsampler="pixelshuffledirect", start_unshuffle=2, window=4, depths=[1], size=(8, 19))
+def swinir(size, notes=None, channels=3, window=8, depths=(2,), connection="1conv", image=None, upscale=1, **options):
     from spandrel.architectures.SwinIR.__arch.SwinIR import SwinIR, Upsample
 
     width, features = 12, 6
@@ -174,7 +178,21 @@ def swinir(size, channels=3, window=8, depths=(2,), connection="1conv", image=No
             net.upsample = Upsample(upscale, features)
         for name in {"conv_up1", "conv_up2", "conv_hr"} & {name for name, _ in net.named_children()}:
             setattr(net, name, torch.nn.Conv2d(features, features, 3, 1, 1))
-    return answer(perturb(net), 1, channels, *size)
+    perturb(net)
+    unshuffle = options.get("start_unshuffle", 1)
+    if unshuffle == 1:
+        result = answer(net, 1, channels, *size)
+        return (*result, notes) if notes else result
+    # It pads to multiples of the window before it unshuffles, and crops as if it had not: both are done right here.
+    state, x, _ = answer(net, 1, channels, *(window * unshuffle * 2,) * 2)
+    x = torch.rand(1, channels, *size)
+    padded = [(0, 0), (0, 0), *((0, -side % (window * unshuffle)) for side in size)]
+    y = net(torch.from_numpy(np.pad(x.double().numpy(), padded, mode="reflect"))).float()
+    scale = upscale // unshuffle
+    # Published generators have the unshuffle as a module before the first convolution.
+    if channels == 3:
+        state = {name.replace("conv_first.", "conv_first.1."): value for name, value in state.items()}
+    return state, x, y[..., : size[0] * scale, : size[1] * scale]
 
 
 @generator("restormer", size=(13, 21))
@@ -237,8 +255,11 @@ class AttentionUNet(torch.nn.Module):
 
 @generator("attention-unet", channels=1, widths=[4, 5, 6, 7, 8], attention=True, size=(37, 50))
 @generator("attention-unet-plain", channels=3, widths=[3, 6, 9], attention=False, size=(11, 18))
-def attention_unet(channels, widths, attention, size):
-    return padded_answer(perturb(AttentionUNet(channels, widths, attention)), 2 ** (len(widths) - 1), 1, channels, *size)
+@generator("attention-unet-other-name", channels=1, widths=[4, 5], attention=True, last="Conv", size=(7, 12))
+def attention_unet(channels, widths, attention, size, last="Conv_1x1"):
+    net = perturb(AttentionUNet(channels, widths, attention))
+    state, x, y = padded_answer(net, 2 ** (len(widths) - 1), 1, channels, *size)
+    return {name.replace("Conv_1x1", last): value for name, value in state.items()}, x, y
 
 
 @generator("attention-unet-monai", channels=1, widths=[4, 6, 8], size=(21, 30))
@@ -364,9 +385,13 @@ class Residual(nn.Module):
 @generator("resnet-none", norm="none", blocks=2, channels=1, size=(12, 17))
 @generator("resnet-old", norm="instance", old=True, size=(20, 16))
 @generator("resnet-replicate", border="replicate", blocks=1, size=(18, 21))
-def resnet(norm="instance", border="reflect", dropout=False, blocks=3, channels=3, width=4, size=(16, 16), old=False):
+@generator("resnet-instance-unbiased", bias=False, width=2, blocks=1, size=(13, 18), notes={"norm": "instance"})
+@generator("resnet-none-biased", norm="none", bias=True, width=2, blocks=1, size=(10, 15), notes={"norm": "none"})
+@generator("resnet-tracked-uncounted", norm="tracked", width=2, blocks=1, counted=False, size=(11, 16), notes={"running_statistics": "used"})
+@generator("resnet-flat", width=2, blocks=0, size=(14, 11))
+def resnet(norm="instance", border="reflect", dropout=False, blocks=3, channels=3, width=4, size=(16, 16), old=False, bias=None, counted=True, notes=None):
     """The reference repository's `ResnetGenerator`; its metadata if that is needed. `old`: statistics that PyTorch 0.3 saved and nobody used."""
-    bias = norm not in ("batch", "none")
+    bias = norm not in ("batch", "none") if bias is None else bias
 
     def norm_relu(count):
         return [norm_layer(norm, count), nn.ReLU()]
@@ -396,7 +421,10 @@ def resnet(norm="instance", border="reflect", dropout=False, blocks=3, channels=
             after = f"{head}.{int(index) + 1}"
             state[f"{after}.running_mean"] = torch.randn_like(counts[name])
             state[f"{after}.running_var"] = torch.rand_like(counts[name]) + 0.5
-    return (state, x, y, {"padding_type": border}) if border == "replicate" else (state, x, y)
+    if not counted:
+        state = {name: value for name, value in state.items() if not name.endswith("num_batches_tracked")}
+    notes = {"padding_type": border} if border == "replicate" else notes
+    return (state, x, y, notes) if notes else (state, x, y)
 
 
 class UNetLevel(nn.Module):
@@ -416,9 +444,11 @@ class UNetLevel(nn.Module):
 @generator("unet-instance-tracked", norm="tracked", levels=3, size=(24, 17))
 @generator("unet-none", norm="none", levels=3, size=(9, 16))
 @generator("unet-256", norm="batch", levels=8, width=1, channels=1, size=(256, 256))
-def unet(norm="batch", levels=4, channels=3, width=4, size=(32, 32)):
+@generator("unet-instance-unbiased", norm="instance", bias=False, levels=3, width=2, size=(16, 21), notes={"norm": "instance"})
+@generator("unet-none-biased", norm="none", bias=True, levels=3, width=2, channels=1, size=(8, 19), notes={"norm": "none"})
+def unet(norm="batch", levels=4, channels=3, width=4, size=(32, 32), bias=None, notes=None):
     """The reference repository's `UnetGenerator`, built from the inside."""
-    bias = norm not in ("batch", "none")
+    bias = norm not in ("batch", "none") if bias is None else bias
     widths = [width * 2 ** min(level, 3) for level in range(levels)]
 
     def down(a, b):
@@ -439,7 +469,8 @@ def unet(norm="batch", levels=4, channels=3, width=4, size=(32, 32)):
     module = UNetLevel(down(channels, a), module, nn.ReLU(True), up(2 * a, channels, True), nn.Tanh(), outermost=True)
     module = randomise(nn.ModuleDict({"model": module}), norms=True)["model"]
     state, x, y = signed(module, channels, size, 2**levels)
-    return {f"model.{name}": value for name, value in state.items()}, x, y
+    state = {f"model.{name}": value for name, value in state.items()}
+    return (state, x, y, notes) if notes else (state, x, y)
 
 
 @generator("compact-x4", upscale=4, size=(9, 14))
@@ -495,7 +526,10 @@ def rename_rrdb(state, names):
 @generator("rrdbnet-old-x4", names="old", scale=4, size=(6, 5))
 @generator("rrdbnet-old-plus", names="old", scale=2, plus=True, size=(7, 6))
 @generator("rrdbnet-old-x1", names="old", scale=1, blocks=2, size=(8, 9))
-def rrdbnet(names, scale, size, channels=3, shuffle=1, blocks=1, plus=False):
+@generator("rrdbnet-old-x3", names="old", scale=3, channels=1, size=(6, 7), notes={"enlargement": "3"})
+@generator("rrdbnet-old-shuffle-x4", names="old", scale=4, channels=1, upsampler="pixel_shuffle", size=(5, 8))
+@generator("rrdbnet-old-shuffle-x3", names="old", scale=3, channels=1, upsampler="pixel_shuffle", size=(7, 4))
+def rrdbnet(names, scale, size, channels=3, shuffle=1, blocks=1, notes=None, **options):
     from spandrel.architectures.ESRGAN import ESRGAN
     from spandrel.architectures.ESRGAN.__arch import RRDB as implementation
 
@@ -506,10 +540,11 @@ def rrdbnet(names, scale, size, channels=3, shuffle=1, blocks=1, plus=False):
     inputs = channels * shuffle * shuffle
     factor = None if shuffle == 1 else shuffle
     module = ESRGAN(
-        in_nc=inputs, out_nc=channels, num_filters=4, num_blocks=blocks, scale=scale, shuffle_factor=factor, plus=plus
+        in_nc=inputs, out_nc=channels, num_filters=4, num_blocks=blocks, scale=scale, shuffle_factor=factor, **options
     )
     state, x, y = answer(randomise(module, 1.5), 1, channels, *size)
-    return (state if names == "old" else rename_rrdb(state, names)), x, y
+    result = (state if names == "old" else rename_rrdb(state, names)), x, y
+    return (*result, notes) if notes else result
 
 
 @generator("dncnn", act_mode="BR", size=(13, 10))

@@ -53,9 +53,14 @@ fn chains_agree(device: &Device) {
         let input = noise(Shape::new(model(names[0]).in_channels(), 37, 51), 17);
         let expected = one_by_one(names, &input);
         assert_eq!(expected.shape().width, scale * 51, "{names:?}");
-        for tile in [TileSize::Auto, TileSize::Square(24)] {
-            let enhancer = chain(names, device).tile(tile).build().unwrap();
-            assert_close(&format!("{names:?} with {tile:?}"), &enhancer.run(&input).unwrap(), &expected, TOLERANCE);
+        let [whole, tiled] = [TileSize::Auto, TileSize::Square(24)].map(|tile| {
+            let result = chain(names, device).tile(tile).build().unwrap().run(&input).unwrap();
+            assert_close(&format!("{names:?} with {tile:?}"), &result, &expected, TOLERANCE);
+            result
+        });
+        // What a tile misses at its borders can be less than the tolerance.
+        if names.iter().all(|name| !model(name).graph.is_global()) {
+            assert!(whole.data() == tiled.data(), "{names:?}: tiles differ from the whole");
         }
     }
 }

@@ -130,6 +130,34 @@ fn signatures_know_all_tensors_of_the_small_generators() {
     }
 }
 
+/// Networks of known architectures with a part that is not supported: the message says what it means.
+#[test]
+fn unsupported_variants_are_explained() {
+    let mut placed = golden("swinir-light-x4");
+    placed.push(("absolute_pos_embed".into(), vec![1, 64, 12]));
+    let message = refusal(&placed);
+    let line_of = |message: &str, architecture| line(message, architecture).to_owned();
+    assert!(line_of(&message, "SwinIR").contains("works at that size alone"), "{message}");
+
+    // Sixteen pixels at once, and features enlarged twice: an image of half the size.
+    for (name, architecture, first) in
+        [("rrdbnet-trunk-x2", "RRDBNet", "conv_first"), ("swinir-unshuffle-x2", "SwinIR", "conv_first.1")]
+    {
+        let mut halved = golden(name);
+        halved.retain(|(tensor, _)| !tensor.starts_with("conv_up2."));
+        halved.iter_mut().find(|(tensor, _)| *tensor == format!("{first}.weight")).unwrap().1[1] = 48;
+        let message = refusal(&halved);
+        let line = line_of(&message, architecture);
+        assert!(line.contains("fractions of a pixel") && line.contains(&format!("`{first}.weight`")), "{message}");
+    }
+
+    // Batch norm in the dense blocks, as the oldest code can have it.
+    let mut normed = golden("rrdbnet-old-x4");
+    normed.push(("model.1.sub.0.RDB1.conv1.1.running_mean".into(), vec![5]));
+    let message = refusal(&normed);
+    assert!(line_of(&message, "RRDBNet").contains("`model.1.sub.0.RDB1.conv1.1.running_mean`"), "{message}");
+}
+
 #[test]
 fn a_network_of_another_kind_gets_the_list_of_what_is_known() {
     let mut classifier: Tensors = vec![("conv1.weight".into(), vec![8, 3, 7, 7]), ("fc.weight".into(), vec![10, 8])];

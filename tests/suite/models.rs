@@ -10,7 +10,7 @@ use sonolume::models::Model;
 use sonolume::weights::Weights;
 use sonolume::{Enhancer, HostTensor, ModelSource, Shape, TileSize};
 
-use crate::harness::{Golden, assert_close, context};
+use crate::harness::{Golden, assert_close, compare, context};
 
 /// Relative to the largest output; sums of thousands of products, in another order than PyTorch's.
 const TOLERANCE: f32 = 2e-5;
@@ -73,6 +73,56 @@ fn every_architecture_agrees_with_pytorch_on_the_cpu() {
 #[test]
 fn every_architecture_agrees_with_pytorch_on_the_gpu() {
     agree(&Device::Shared(context()));
+}
+
+/// Small generators, what their tensors do not tell, another value for it, and what the metadata cannot say.
+const UNTOLD: &[(&str, &str, [&str; 2], &str)] = &[
+    ("resnet-none", "norm", ["none", "instance"], "batch"),
+    ("resnet-instance", "norm", ["instance", "none"], "batch"),
+    ("unet-none", "norm", ["none", "instance"], "layer"),
+    ("unet-instance", "norm", ["instance", "none"], "layer"),
+    ("resnet-instance", "padding_type", ["reflect", "replicate"], "zeros"),
+    ("resnet-old", "running_statistics", ["unused", "used"], "maybe"),
+    ("compact-x1-relu", "activation", ["relu", "leakyrelu"], "gelu"),
+    ("dncnn", "activation", ["relu", "leakyrelu"], "gelu"),
+    ("mimicknet", "mimicknet.down_slope", ["0.2", "0.1"], "steep"),
+    ("mimicknet", "mimicknet.up_slope", ["0", "0.3"], "steep"),
+    ("rrdbnet-trunk-x2", "enlargement", ["2", "3"], "4"),
+    ("swinir-jpeg", "image_range", ["255", "1"], "100"),
+];
+
+#[test]
+fn what_no_tensor_tells_is_said_and_can_be_noted() {
+    for &(name, key, [assumed, other], unknown) in UNTOLD {
+        let load = |value: Option<&str>| {
+            let weights = open(name);
+            Model::load(name, value.map_or_else(|| open(name), |value| weights.with_note(key, value)))
+        };
+        let run = |model: Model| {
+            let input = noise(Shape::new(model.in_channels(), 17, 22), 5);
+            let source = ModelSource::Loaded(Box::new(model));
+            Enhancer::builder().model(source).device(Device::Cpu).build().unwrap().run(&input).unwrap()
+        };
+        let (plain, same, changed) = (load(None).unwrap(), load(Some(assumed)).unwrap(), load(Some(other)).unwrap());
+        let note = format!("{key}={assumed}");
+        let says =
+            |model: &Model| model.details.split("; assumed, as no tensor tells: ").nth(1).unwrap_or("").to_owned();
+        assert!(says(&plain).split(", ").any(|part| part == note), "{name}: {note} is not in {}", plain.details);
+        for model in [&same, &changed] {
+            assert!(!says(model).contains(&format!("{key}=")), "{name}: {}", model.details);
+        }
+        let (plain, same, changed) = (run(plain), run(same), run(changed));
+        assert!(plain.data() == same.data(), "{name} with {note} is another network");
+        let is_other = plain.shape() != changed.shape() || compare(&changed, &plain, 1e-4).is_err();
+        assert!(is_other, "{name} with {key}={other} is the same network");
+        let error = load(Some(unknown)).unwrap_err().to_string();
+        assert!(error.contains(&format!("`{key}`")) && error.contains(&format!("`{unknown}`")), "{name}: {error}");
+    }
+    // What tensors tell is not assumed.
+    for name in ["resnet-batch", "resnet-affine", "unet-batch", "compact-x4"] {
+        let details = Model::load(name, open(name)).unwrap().details;
+        assert!(!details.contains("norm=") && !details.contains("activation="), "{name}: {details}");
+    }
 }
 
 #[test]
