@@ -12,7 +12,7 @@ The generator's loss is the sum of
   brightness    running quantiles of the low-pass image per organ and depth quarter against those of the cart images;
                 too dark is corrected only in proportion to what is there, so nothing is lifted out of the black
   black         where the input is black, the output is black, above all beside bright edges; half planes of the replay are
-                blackened for it
+                blackened for it (most of that is done by the network's signal gate, which this stage adds)
   dots          where there is almost nothing, no bright dots
   grid          no mean pattern of period 2, 4 or 8
   replay        the supervised loss of stage one, on images and on simulated phantoms
@@ -264,7 +264,7 @@ def main():
     p.add_argument("--threads", type=int, default=os.cpu_count())
     p.add_argument("--device", default="auto")
     p.add_argument("--resume", action="store_true")
-    for name, value in dict(adversarial=1.0, texture=0.2, content=3.0, brightness=4.0, black=100.0, dots=200.0, grid=100.0, replay=10.0,
+    for name, value in dict(adversarial=1.0, texture=0.3, content=3.0, brightness=30.0, black=100.0, dots=50.0, grid=100.0, replay=7.0,
                             identity=5.0).items():
         p.add_argument(f"--w-{name}", type=float, default=value)
     a = p.parse_args()
