@@ -101,8 +101,7 @@ impl Frame {
         if bytes.is_empty() {
             return Err(Error::image("the picture is empty (0 bytes)"));
         }
-        let format = Format::guess(bytes)
-            .ok_or_else(|| Error::image("the picture's format is not recognised: use PNG, JPEG, TIFF, BMP or WebP"))?;
+        let format = Format::guess(bytes).ok_or_else(|| Error::image(unknown(bytes)))?;
         let damaged = |source: image::ImageError| Error::Image {
             message: match &source {
                 image::ImageError::Limits(_) => {
@@ -376,6 +375,14 @@ fn jpeg_is_complete(bytes: &[u8]) -> bool {
 fn profile_fits(profile: &[u8], layout: Layout) -> bool {
     let expected: &[u8] = if layout.has_colour() { b"RGB " } else { b"GRAY" };
     profile.get(16..20) == Some(expected)
+}
+
+/// What to say of a file that is none of ours.
+fn unknown(bytes: &[u8]) -> &'static str {
+    match bytes.get(128..132) {
+        Some(b"DICM") => "DICOM files are not read: save the picture as a PNG with a DICOM viewer",
+        _ => "the picture's format is not recognised: use PNG, JPEG, TIFF, BMP or WebP",
+    }
 }
 
 #[cfg(test)]

@@ -19,7 +19,7 @@ export type Request =
   | { method: "image"; result: number; strength: number }
   | { method: "difference"; result: number; strength: number }
   | { method: "png"; result: number; strength: number }
-  | { method: "frame"; source: ImageData | ImageBitmap | VideoFrame; strength: number }
+  | { method: "frame"; source: ImageData | ImageBitmap | VideoFrame; strength: number; difference: boolean }
   | { method: "close"; object: number };
 
 /** A page's message: a numbered request, or the wish to stop one. */
@@ -54,6 +54,8 @@ export interface Streamed {
   after: Uint8Array<ArrayBuffer>;
   afterWidth: number;
   afterHeight: number;
+  /** Of the size of `after`. */
+  difference: Uint8Array<ArrayBuffer> | null;
   report: Report;
 }
 
