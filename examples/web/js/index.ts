@@ -278,7 +278,10 @@ class Enhancer {
   /** Enhances an image. A `VideoFrame` or `ImageBitmap` stays the caller's, to close. */
   async enhance(source: Source, options: EnhanceOptions = {}): Promise<Enhanced> {
     const { strength = 1, ...run } = options;
-    if (!(source instanceof Blob)) return this.enhanceFrame(source, options);
+    if (!(source instanceof Blob)) {
+      const frame = await this.#frame(source, { ...options, before: false });
+      return { image: image(frame.after, frame.afterWidth, frame.afterHeight), report: frame.report };
+    }
     const picture = await this.open(source);
     try {
       const answer = await picture.enhance(run);
@@ -292,15 +295,19 @@ class Enhancer {
 
   /** As `enhance`, for streams: also gives the pixels that the result was made of. */
   async enhanceFrame(source: Exclude<Source, Blob>, options: FrameOptions = {}): Promise<EnhancedFrame> {
-    const { strength = 1, difference = false, ...run } = options;
-    const [own, transfer] = await handOver(source);
-    const frame = await this.#link.send<"frame">({ method: "frame", source: own, strength, difference }, run, transfer);
+    const frame = await this.#frame(source, { ...options, before: true });
     return {
-      before: image(frame.before, frame.width, frame.height),
+      before: image(frame.before as Uint8Array<ArrayBuffer>, frame.width, frame.height),
       image: image(frame.after, frame.afterWidth, frame.afterHeight),
       difference: frame.difference && image(frame.difference, frame.afterWidth, frame.afterHeight),
       report: frame.report,
     };
+  }
+
+  async #frame(source: Exclude<Source, Blob>, options: FrameOptions & { before: boolean }): Promise<Replies["frame"]> {
+    const { strength = 1, before, difference = false, ...run } = options;
+    const [own, transfer] = await handOver(source);
+    return this.#link.send<"frame">({ method: "frame", source: own, strength, before, difference }, run, transfer);
   }
 
   /** Opens a picture to be looked at, enhanced, blended and saved. */

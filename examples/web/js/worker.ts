@@ -149,7 +149,8 @@ async function answer(request: Request & { id: number }): Promise<Replies[keyof 
       const picture = await read(request.source);
       try {
         const result = await run(request.id, picture);
-        const [before, after] = [bytes(picture.rgba()), bytes(result.rgba(request.strength))];
+        const before = request.before ? bytes(picture.rgba()) : null;
+        const after = bytes(result.rgba(request.strength));
         const difference = request.difference ? bytes(result.difference(request.strength)) : null;
         const report = result.report() as Report;
         const [afterWidth, afterHeight] = [result.width, result.height];
