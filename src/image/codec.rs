@@ -402,6 +402,14 @@ mod tests {
     }
 
     #[test]
+    fn dicom_files_are_called_by_their_name() {
+        let mut file = vec![0; 128];
+        file.extend(b"DICM and what follows");
+        assert!(Frame::decode(&file).unwrap_err().to_string().contains("DICOM"));
+        assert!(!Frame::decode(&file[..100]).unwrap_err().to_string().contains("DICOM"));
+    }
+
+    #[test]
     fn lossless_formats_give_back_every_sample_or_refuse() {
         for frame in frames() {
             for format in [Format::Png, Format::Tiff, Format::Bmp, Format::WebP] {
