@@ -101,8 +101,7 @@ impl Frame {
         if bytes.is_empty() {
             return Err(Error::image("the picture is empty (0 bytes)"));
         }
-        let format = Format::guess(bytes)
-            .ok_or_else(|| Error::image("the picture's format is not recognised: use PNG, JPEG, TIFF, BMP or WebP"))?;
+        let format = Format::guess(bytes).ok_or_else(|| Error::image(unknown(bytes)))?;
         let damaged = |source: image::ImageError| Error::Image {
             message: match &source {
                 image::ImageError::Limits(_) => {
@@ -378,6 +377,14 @@ fn profile_fits(profile: &[u8], layout: Layout) -> bool {
     profile.get(16..20) == Some(expected)
 }
 
+/// What to say of a file that is none of ours.
+fn unknown(bytes: &[u8]) -> &'static str {
+    match bytes.get(128..132) {
+        Some(b"DICM") => "DICOM files are not read: save the picture as a PNG with a DICOM viewer",
+        _ => "the picture's format is not recognised: use PNG, JPEG, TIFF, BMP or WebP",
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -392,6 +399,14 @@ mod tests {
             frames.push(Frame::new(7, 5, layout, Samples::U16(words(n))).unwrap());
         }
         frames
+    }
+
+    #[test]
+    fn dicom_files_are_called_by_their_name() {
+        let mut file = vec![0; 128];
+        file.extend(b"DICM and what follows");
+        assert!(Frame::decode(&file).unwrap_err().to_string().contains("DICOM"));
+        assert!(!Frame::decode(&file[..100]).unwrap_err().to_string().contains("DICOM"));
     }
 
     #[test]

@@ -80,9 +80,16 @@ export interface Enhanced {
   report: Report;
 }
 
+export interface FrameOptions extends EnhanceOptions {
+  /** Also say what changed. */
+  difference?: boolean;
+}
+
 /** An enhanced frame with the frame that it was made of. */
 export interface EnhancedFrame extends Enhanced {
   before: ImageData;
+  /** As `Answer.difference`, if it was asked for. */
+  difference: ImageData | null;
 }
 
 /**
@@ -114,8 +121,7 @@ class Link {
     // A trap in an asynchronous call answers no request; the module cannot be used any more.
     this.#worker.onerror = (event) => {
       event.preventDefault();
-      const cause = event.message ? `: ${event.message}` : "";
-      this.close(new SonolumeError("CrashError", `the worker stopped, most likely out of memory${cause}`));
+      this.close(crash(event.message));
     };
   }
 
@@ -158,8 +164,8 @@ class Link {
       waiting?.progress?.(message.progress);
     } else if ("error" in message) {
       const { name, message: text } = message.error;
+      if (name === "CrashError") return this.close(crash(text));
       const error = new SonolumeError(name, text);
-      if (name === "CrashError") return this.close(error);
       this.#waiting.delete(message.id);
       waiting?.reject(error);
     } else if (waiting) {
@@ -171,6 +177,12 @@ class Link {
       this.send({ method: "close", object }).catch(() => undefined);
     }
   }
+}
+
+/** A panic and an allocation that failed end the module alike; the console has the panic's text. */
+function crash(cause: string): SonolumeError {
+  const told = cause ? ` (${cause})` : "";
+  return new SonolumeError("CrashError", `the worker stopped, most likely because the picture is too large for its memory${told}`);
 }
 
 function image(samples: Uint8Array<ArrayBuffer>, width: number, height: number): ImageData {
@@ -266,7 +278,10 @@ class Enhancer {
   /** Enhances an image. A `VideoFrame` or `ImageBitmap` stays the caller's, to close. */
   async enhance(source: Source, options: EnhanceOptions = {}): Promise<Enhanced> {
     const { strength = 1, ...run } = options;
-    if (!(source instanceof Blob)) return this.enhanceFrame(source, options);
+    if (!(source instanceof Blob)) {
+      const frame = await this.#frame(source, { ...options, before: false });
+      return { image: image(frame.after, frame.afterWidth, frame.afterHeight), report: frame.report };
+    }
     const picture = await this.open(source);
     try {
       const answer = await picture.enhance(run);
@@ -279,15 +294,20 @@ class Enhancer {
   }
 
   /** As `enhance`, for streams: also gives the pixels that the result was made of. */
-  async enhanceFrame(source: Exclude<Source, Blob>, options: EnhanceOptions = {}): Promise<EnhancedFrame> {
-    const { strength = 1, ...run } = options;
-    const [own, transfer] = await handOver(source);
-    const frame = await this.#link.send<"frame">({ method: "frame", source: own, strength }, run, transfer);
+  async enhanceFrame(source: Exclude<Source, Blob>, options: FrameOptions = {}): Promise<EnhancedFrame> {
+    const frame = await this.#frame(source, { ...options, before: true });
     return {
-      before: image(frame.before, frame.width, frame.height),
+      before: image(frame.before as Uint8Array<ArrayBuffer>, frame.width, frame.height),
       image: image(frame.after, frame.afterWidth, frame.afterHeight),
+      difference: frame.difference && image(frame.difference, frame.afterWidth, frame.afterHeight),
       report: frame.report,
     };
+  }
+
+  async #frame(source: Exclude<Source, Blob>, options: FrameOptions & { before: boolean }): Promise<Replies["frame"]> {
+    const { strength = 1, before, difference = false, ...run } = options;
+    const [own, transfer] = await handOver(source);
+    return this.#link.send<"frame">({ method: "frame", source: own, strength, before, difference }, run, transfer);
   }
 
   /** Opens a picture to be looked at, enhanced, blended and saved. */

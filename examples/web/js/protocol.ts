@@ -19,7 +19,7 @@ export type Request =
   | { method: "image"; result: number; strength: number }
   | { method: "difference"; result: number; strength: number }
   | { method: "png"; result: number; strength: number }
-  | { method: "frame"; source: ImageData | ImageBitmap | VideoFrame; strength: number }
+  | { method: "frame"; source: ImageData | ImageBitmap | VideoFrame; strength: number; before: boolean; difference: boolean }
   | { method: "close"; object: number };
 
 /** A page's message: a numbered request, or the wish to stop one. */
@@ -50,10 +50,13 @@ export interface Finished {
 export interface Streamed {
   width: number;
   height: number;
-  before: Uint8Array<ArrayBuffer>;
+  /** As it came, if it was asked for. */
+  before: Uint8Array<ArrayBuffer> | null;
   after: Uint8Array<ArrayBuffer>;
   afterWidth: number;
   afterHeight: number;
+  /** Of the size of `after`. */
+  difference: Uint8Array<ArrayBuffer> | null;
   report: Report;
 }
 

@@ -53,7 +53,11 @@ async function load(request: LoadRequest): Promise<Replies["load"]> {
   try {
     enhancer = await open(request.device);
   } catch (error) {
-    if (request.device !== "auto" || (error as Error).name !== "DeviceError") throw error;
+    if (request.device === "cpu" || (error as Error).name !== "DeviceError") throw error;
+    if (request.device === "webgpu") {
+      const { adapter, problem } = await look();
+      throw adapter ? error : failure("DeviceError", `${problem} The CPU works without it.`);
+    }
     reason = `The GPU cannot be used: ${(error as Error).message}`;
     enhancer = await open("cpu");
   }
@@ -145,11 +149,13 @@ async function answer(request: Request & { id: number }): Promise<Replies[keyof 
       const picture = await read(request.source);
       try {
         const result = await run(request.id, picture);
-        const [before, after] = [bytes(picture.rgba()), bytes(result.rgba(request.strength))];
+        const before = request.before ? bytes(picture.rgba()) : null;
+        const after = bytes(result.rgba(request.strength));
+        const difference = request.difference ? bytes(result.difference(request.strength)) : null;
         const report = result.report() as Report;
         const [afterWidth, afterHeight] = [result.width, result.height];
         result.free();
-        return { width: picture.width, height: picture.height, before, after, afterWidth, afterHeight, report };
+        return { width: picture.width, height: picture.height, before, after, afterWidth, afterHeight, difference, report };
       } finally {
         picture.free();
       }

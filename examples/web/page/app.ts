@@ -6,7 +6,7 @@ import type { CompareView, Look } from "./compare.js";
 import { type Kind, kindOf, pick, receive, resultName, save } from "./files.js";
 import { Live, type LiveOptions } from "./live.js";
 import { BUILT_IN, Models, stem } from "./models.js";
-import { Work } from "./work.js";
+import { Work, conceal } from "./work.js";
 
 function element<T extends HTMLElement>(id: string): T {
   return document.getElementById(id) as T;
@@ -23,30 +23,42 @@ const models = new Models(modelChoice);
 const work = new Work();
 
 let enhancer: Enhancer | undefined;
-/** What was opened, to be opened anew by another generator or device. */
-let source: { blob: Blob; name: string } | undefined;
+/** What was opened, to be opened anew by another generator or device: a file, or the frame that live mode stopped at. */
+let source: { blob: Blob | ImageData; name: string } | undefined;
 let picture: Picture | undefined;
 let answer: Answer | undefined;
 let live: Live | undefined;
-/** The choice of generator that is in use. */
-let current = BUILT_IN;
+/** What the live frame on the screen was made with. */
+let shown = { model: BUILT_IN, strength: 1 };
+/** The choices of generator and device that are in use. */
+let [current, currentDevice] = [BUILT_IN, "auto"];
 /** Grows with every picture and every generator, so that late answers about earlier ones are dropped. */
 let turn = 0;
+/** Grows with every choice of a generator or a device: the last one wins, however long each takes to load. */
+let choices = 0;
 
 function say(text: string): void {
   element("status").textContent = text;
 }
 
-function complain(error: unknown): void {
+/** Shows what went wrong, with `file` if that is what it is about. */
+function complain(error: unknown, file?: string): void {
   if ((error as Error).name === "AbortError") return;
   const text = error instanceof Error ? error.message : String(error);
-  element("message-text").textContent = text.charAt(0).toUpperCase() + text.slice(1);
+  element("message-text").textContent = file ? `${file}: ${text}` : text.charAt(0).toUpperCase() + text.slice(1);
   element("message").hidden = false;
-  if ((error as Error).name === "CrashError") enhancer = undefined;
+  if ((error as Error).name !== "CrashError") return;
+  // The worker's pictures are gone with it; the next one starts another.
+  enhancer = undefined;
+  endLive();
+  letGo();
+  view.original = view.enhanced = view.difference = null;
+  view.hidden = true;
+  element("empty").hidden = false;
 }
 
 function dismiss(): void {
-  element("message").hidden = true;
+  conceal(element("message"));
 }
 
 function share(): number {
@@ -61,7 +73,11 @@ async function ready(): Promise<Enhancer> {
   loading ??= models
     .weights(modelChoice.value)
     .then(load)
-    .then(use)
+    .then((next) => {
+      if (!enhancer) return use(next);
+      next.close(); // another choice was faster
+      return enhancer;
+    })
     .finally(() => (loading = undefined));
   return loading;
 }
@@ -73,46 +89,61 @@ async function load(weights: Pick<LoadOptions, "weights" | "name">): Promise<Enh
 
 /** From now on `next` does the work; the worker of the one before ends, and its pictures with it. */
 function use(next: Enhancer): Enhancer {
-  endLive();
-  enhancer?.close();
+  const last = enhancer;
+  if (last?.device.kind !== next.device.kind) liveSize.value = next.device.kind === "gpu" ? "640" : "320";
   enhancer = next;
-  picture = undefined;
-  answer = undefined;
+  last?.close();
+  [current, currentDevice] = [modelChoice.value, deviceChoice.value];
+  [picture, answer] = [undefined, undefined];
+  saveButton.disabled = true;
   element("device").textContent = next.device.name;
   element("lamp").className = `lamp ${next.device.kind}`;
   const reason = element("device-reason");
   reason.hidden = !next.device.reason;
-  reason.textContent = next.device.reason ? `${next.device.reason} The CPU does the work instead: same result, slower.` : "";
-  liveSize.value = next.device.kind === "gpu" ? "640" : "320";
+  reason.textContent = next.device.reason ? `${next.device.reason} The CPU does the work instead, with the same result.` : "";
   say(`${next.model.name} is ready.`);
   return next;
 }
 
 /** Another generator or device: loads it, and enhances what is open again. What was loaded before stays if that fails. */
-async function reload(weights: () => Promise<Pick<LoadOptions, "weights" | "name">>, loaded = () => {}): Promise<void> {
+async function reload(
+  weights: () => Promise<Pick<LoadOptions, "weights" | "name">>,
+  { file, loaded = () => {} }: { file?: string; loaded?: () => void } = {},
+): Promise<void> {
   dismiss();
-  work.stop();
-  const mine = ++turn;
+  const mine = ++choices;
   try {
     const next = await load(await weights());
-    if (mine !== turn) return next.close();
-    use(next);
+    if (mine !== choices) return next.close();
     loaded();
+    turn += 1;
+    work.stop();
+    use(next);
   } catch (error) {
+    if (mine !== choices) return;
     say(enhancer ? `Still using ${enhancer.model.name}.` : "No generator is loaded.");
     models.show(current);
-    return complain(error);
+    if (enhancer) deviceChoice.value = currentDevice;
+    return complain(error, file);
   }
-  current = modelChoice.value;
-  if (source) await open(source.blob, source.name);
+  if (source) await reopen(source.blob, source.name);
+  else if (live) sayLive();
 }
 
 async function open(blob: Blob, name: string): Promise<void> {
+  endLive();
+  await reopen(blob, name);
+}
+
+/** As `open`, beside a paused live mode. */
+async function reopen(blob: Blob | ImageData, name: string): Promise<void> {
   dismiss();
   work.stop();
-  endLive();
+  conceal(element("again"));
   const mine = ++turn;
   try {
+    // With nothing else to look at, another device or generator may try it again.
+    if (!picture) source = { blob, name };
     const engine = await ready();
     if (mine !== turn) return;
     const opened = await work.run("Opening", (signal) => engine.open(blob, { signal }));
@@ -123,8 +154,11 @@ async function open(blob: Blob, name: string): Promise<void> {
     showOriginal(opened, name);
     await enhance(opened, mine);
   } catch (error) {
-    complain(error);
-    if (mine === turn) say(picture ? "The picture from before is still open." : "Nothing is open.");
+    if (mine !== turn) return;
+    complain(error, (error as Error).name === "ImageError" ? name : undefined);
+    if (enhancer) source = picture && source;
+    say(picture ? "The picture from before is still open." : "Nothing is open.");
+    if (picture && !answer) element("again").hidden = false;
   }
 }
 
@@ -142,6 +176,7 @@ function showOriginal(opened: Picture, name: string): void {
 async function enhance(opened: Picture, own: number): Promise<void> {
   say("Enhancing…");
   try {
+    conceal(element("again"));
     const found = await work.run("Enhancing", (signal, onProgress) => opened.enhance({ signal, onProgress }));
     if (own !== turn) return found.close();
     answer = found;
@@ -149,11 +184,14 @@ async function enhance(opened: Picture, own: number): Promise<void> {
     saveButton.disabled = false;
     const { report } = found;
     const tiles = report.tiles === 1 ? "" : ` in ${report.tiles} tiles`;
-    say(`${found.width} × ${found.height} enhanced by ${report.model} in ${time(report.totalMs)}${tiles}.`);
+    const scale = found.width / opened.width;
+    const enlarged = scale === 1 ? "" : ` It has ${scale} times as many pixels each way, but not more echoes.`;
+    say(`${found.width} × ${found.height} enhanced by ${report.model} in ${time(report.totalMs)}${tiles}.${enlarged}`);
     document.documentElement.dataset["firstResultMs"] ??= String(Math.round(performance.now()));
   } catch (error) {
-    if (own === turn && (error as Error).name === "AbortError") return say("Stopped. The original is shown.");
-    throw error;
+    if (own === turn && picture) element("again").hidden = false;
+    if (own !== turn || (error as Error).name !== "AbortError") throw error;
+    say("Stopped. The original is shown.");
   }
 }
 
@@ -187,36 +225,37 @@ async function blend(): Promise<void> {
   }
 }
 
+/** The name of a frame of live mode. */
+const LIVE_FRAME = "live-frame.png";
+
 async function saveResult(): Promise<void> {
-  const model = enhancer?.model.name ?? BUILT_IN;
   if (answer && source) {
-    save(await answer.png(share()), resultName(source.name, model, share()));
+    const strength = share();
+    save(await answer.png(strength), resultName(source.name, answer.report.model, strength));
   } else if (view.enhanced) {
     const canvas = new OffscreenCanvas(view.enhanced.width, view.enhanced.height);
     canvas.getContext("2d")?.putImageData(view.enhanced, 0, 0);
-    save(await canvas.convertToBlob({ type: "image/png" }), resultName("live-frame.png", model, share()));
+    save(await canvas.convertToBlob({ type: "image/png" }), resultName(LIVE_FRAME, shown.model, shown.strength));
   }
 }
 
 /** Starts live mode on what `begin` opens. */
 async function goLive(begin: (options: LiveOptions) => Promise<Live>): Promise<void> {
   dismiss();
-  work.stop();
   endLive();
+  const mine = turn;
   try {
-    const engine = await ready();
-    turn += 1;
-    picture?.close();
-    answer?.close();
-    [picture, answer, source] = [undefined, undefined, undefined];
-    element("picture-fact").textContent = "";
-    live = await begin({
-      enhancer: engine,
+    let engine = await ready();
+    const begun = await begin({
+      enhancer: () => (engine = enhancer ?? engine),
       strength: share,
+      difference: () => view.look === "difference",
       longestSide: () => Number(liveSize.value),
-      show: (frame, { rate, latencyMs }) => {
+      show: (frame, { rate, latencyMs, strength }) => {
         view.original = frame.before;
         view.enhanced = frame.image;
+        view.difference = frame.difference;
+        shown = { model: frame.report.model, strength };
         element("live-rate").textContent = rate.toFixed(rate < 10 ? 1 : 0);
         element("live-latency").textContent = latencyMs.toFixed(0);
         element("empty").hidden = true;
@@ -225,29 +264,67 @@ async function goLive(begin: (options: LiveOptions) => Promise<Live>): Promise<v
       },
       failed: (error) => {
         endLive();
+        say("Live mode ended.");
         complain(error);
       },
     });
-    view.difference = null;
+    // Something else was opened while the browser asked for the camera.
+    if (mine !== turn) return begun.end();
+    letGo();
+    live = begun;
     element("live-figures").hidden = false;
-    say(`Live: ${engine.model.name} on ${engine.device.name}.`);
+    sayLive();
   } catch (error) {
+    if (mine !== turn) return;
     complain(error);
     say("Live mode did not start.");
   }
+}
+
+function sayLive(): void {
+  if (enhancer) say(`Live: ${enhancer.model.name} on ${enhancer.device.name}.`);
+}
+
+/** Closes the picture; what the view shows stays. */
+function letGo(): void {
+  work.stop();
+  turn += 1;
+  picture?.close();
+  answer?.close();
+  [picture, answer, source] = [undefined, undefined, undefined];
+  conceal(element("again"));
+  saveButton.disabled = true;
+  element("picture-fact").textContent = "";
 }
 
 function endLive(): void {
   if (!live) return;
   live.end();
   live = undefined;
-  element("live-figures").hidden = true;
+  conceal(element("live-figures"));
   element("live-pause").setAttribute("aria-pressed", "false");
-  say("Live mode ended; the last frame is shown.");
+}
+
+/** Holds live mode at the frame on the screen, which becomes a picture like any other: to blend, to look at, to save. */
+async function pauseLive(): Promise<void> {
+  if (!live) return;
+  live.paused = !live.paused;
+  element("live-pause").setAttribute("aria-pressed", String(live.paused));
+  if (live.paused) return freeze();
+  letGo();
+  sayLive();
+}
+
+async function freeze(): Promise<void> {
+  const frame = view.original;
+  if (frame && !picture) await reopen(frame, LIVE_FRAME);
 }
 
 function take(file: File, kind: Kind = kindOf(file)): void {
-  if (kind === "weights") void reload(async () => ({ weights: file, name: stem(file.name) }), () => models.keep(file));
+  if (kind === "weights") void reload(async () => ({ weights: file, name: stem(file.name) }), {
+      file: file.name,
+      loaded: () => models.keep(file),
+    });
   else if (kind === "video") void goLive((options) => Live.file(file, options));
   else void open(file, file.name || "pasted.png");
 }
@@ -294,12 +371,15 @@ function listen(): void {
   }
   saveButton.addEventListener("click", () => void saveResult().catch(complain));
   element("message-close").addEventListener("click", dismiss);
-  element("live-end").addEventListener("click", endLive);
-  element("live-pause").addEventListener("click", () => {
-    if (!live) return;
-    live.paused = !live.paused;
-    element("live-pause").setAttribute("aria-pressed", String(live.paused));
+  element("again").addEventListener("click", () => {
+    if (picture) void enhance(picture, ++turn).catch(complain);
   });
+  element("live-end").addEventListener("click", () => {
+    endLive();
+    say("Live mode ended.");
+    void freeze();
+  });
+  element("live-pause").addEventListener("click", () => void pauseLive());
   listenForHold();
 }
 

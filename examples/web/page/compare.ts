@@ -24,6 +24,9 @@ const STYLE = `
   [hidden] { display: none; }
 `;
 
+/** Screen pixels for a picture pixel. */
+const LARGEST = 32;
+
 type Layer = "original" | "enhanced" | "difference";
 interface Point {
   x: number;
@@ -47,7 +50,7 @@ export class CompareView extends HTMLElement {
 
   constructor() {
     super();
-    const root = this.attachShadow({ mode: "open" });
+    const root = this.attachShadow({ mode: "open", delegatesFocus: true });
     const style = document.createElement("style");
     style.textContent = STYLE;
     this.#canvas.tabIndex = 0;
@@ -116,7 +119,7 @@ export class CompareView extends HTMLElement {
   zoomBy(factor: number, at: Point = { x: this.clientWidth / 2, y: this.clientHeight / 2 }): void {
     const { x, y, scale } = this.#transform();
     const smallest = Math.min(this.#fitted().scale, 1);
-    const next = Math.min(Math.max(scale * factor, smallest / 2), 32);
+    const next = Math.min(Math.max(scale * factor, smallest / 2), LARGEST);
     this.#place = { x: at.x - ((at.x - x) * next) / scale, y: at.y - ((at.y - y) * next) / scale, scale: next };
     this.#changed();
   }
@@ -153,7 +156,7 @@ export class CompareView extends HTMLElement {
 
   #fitted(): Point & { scale: number } {
     const { width = 1, height = 1 } = this.#layers.original ?? {};
-    const scale = Math.min(this.clientWidth / width, this.clientHeight / height) || 1;
+    const scale = Math.min(this.clientWidth / width, this.clientHeight / height, LARGEST) || 1;
     return { x: (this.clientWidth - width * scale) / 2, y: (this.clientHeight - height * scale) / 2, scale };
   }
 
@@ -196,13 +199,14 @@ export class CompareView extends HTMLElement {
       this.#clip(context, 0, at, height, () => paint(original));
       this.#clip(context, at, width - at, height, () => paint(this.#layers.enhanced));
     } else {
-      paint(this.#layers[look] ?? this.#layers.enhanced ?? original);
+      paint(this.#layers[look]);
     }
   }
 
   /** The look that is on the screen. */
   #shown(): Look {
-    return this.#held || !this.#layers.enhanced ? "original" : this.#look;
+    if (this.#held || !this.#layers.enhanced) return "original";
+    return this.#look === "difference" && !this.#layers.difference ? "enhanced" : this.#look;
   }
 
   #clip(context: CanvasRenderingContext2D, left: number, width: number, height: number, paint: () => void): void {

@@ -23,7 +23,8 @@ export function pick(kind: Kind, take: (file: File) => void): void {
 /** What a file is to this page, by name and type; its content is judged when it is read. */
 export function kindOf(file: File): Kind {
   if (/\.(safetensors|pth|pt|ckpt|h5|onnx)$/i.test(file.name)) return "weights";
-  return file.type.startsWith("video/") ? "video" : "picture";
+  // Some systems know no type for some containers.
+  return file.type.startsWith("video/") || /\.(mp4|m4v|mov|webm|mkv|avi|ogv)$/i.test(file.name) ? "video" : "picture";
 }
 
 /** Takes files that are dropped on the page or pasted into it; `curtain` shows while one hangs over it. */

@@ -3,11 +3,14 @@
 import type { EnhancedFrame, Enhancer } from "sonolume";
 
 export interface LiveOptions {
-  enhancer: Enhancer;
+  /** The one to use now; when it is replaced, live mode goes on with the next. */
+  enhancer(): Enhancer;
   strength(): number;
+  /** Whether the difference is looked at. */
+  difference(): boolean;
   /** Longest side of the frames that are enhanced; 0 leaves them as they come. */
   longestSide(): number;
-  show(frame: EnhancedFrame, figures: { rate: number; latencyMs: number }): void;
+  show(frame: EnhancedFrame, figures: { rate: number; latencyMs: number; strength: number }): void;
   failed(error: unknown): void;
 }
 
@@ -55,6 +58,9 @@ export class Live {
     const video = silent();
     video.srcObject = stream;
     const release = () => stream.getTracks().forEach((track) => track.stop());
+    for (const track of stream.getTracks()) {
+      track.addEventListener("ended", () => options.failed(new Error("The camera was unplugged or taken away.")));
+    }
     await video.play();
     return new Live(video, release, options);
   }
@@ -76,7 +82,7 @@ export class Live {
     this.#release();
   }
 
-  async #run({ enhancer, strength, longestSide, show, failed }: LiveOptions): Promise<void> {
+  async #run({ enhancer, strength, difference, longestSide, show, failed }: LiveOptions): Promise<void> {
     const { signal } = this.#stopped;
     let [interval, latencyMs, shown] = [0, 0, 0];
     const average = (old: number, value: number) => (old ? old + FRESH * (value - old) : value);
@@ -85,13 +91,17 @@ export class Live {
         await next(this.#video, signal);
         const captured = performance.now();
         const bitmap = await capture(this.#video, longestSide());
+        const [engine, share] = [enhancer(), strength()];
         try {
-          const frame = await enhancer.enhanceFrame(bitmap, { strength: strength(), signal });
+          const frame = await engine.enhanceFrame(bitmap, { strength: share, difference: difference(), signal });
+          if (this.paused) continue;
           const now = performance.now();
           latencyMs = average(latencyMs, now - captured);
           if (shown) interval = average(interval, now - shown);
           shown = now;
-          show(frame, { rate: interval ? 1000 / interval : 0, latencyMs });
+          show(frame, { rate: interval ? 1000 / interval : 0, latencyMs, strength: share });
+        } catch (error) {
+          if (engine === enhancer()) throw error;
         } finally {
           bitmap.close();
         }

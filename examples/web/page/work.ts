@@ -4,6 +4,14 @@ function element<T extends HTMLElement>(id: string): T {
   return document.getElementById(id) as T;
 }
 
+/** Hides a bar; the focus, if it was in there, goes to the picture, or to where one is opened. */
+export function conceal(bar: HTMLElement): void {
+  const focused = bar.contains(document.activeElement);
+  bar.hidden = true;
+  const view = element("view");
+  if (focused) (view.hidden ? element("open") : view).focus();
+}
+
 export class Work {
   readonly #bar = element("work");
   readonly #progress = element<HTMLProgressElement>("progress");
@@ -48,7 +56,7 @@ export class Work {
       clearInterval(clock);
       if (this.#abort === abort) {
         this.#abort = undefined;
-        this.#bar.hidden = true;
+        conceal(this.#bar);
       }
     }
   }

@@ -9,6 +9,9 @@ use wasm_bindgen::prelude::*;
 
 use crate::report::{report_record, thrown};
 
+/// What a canvas holds in Chromium. The module's 4 GiB would not last for many more pixels either.
+const MOST_PIXELS: usize = 1 << 28;
+
 /// A picture, as it came.
 #[wasm_bindgen]
 pub struct Picture {
@@ -26,6 +29,12 @@ impl Picture {
     /// From a file: PNG, JPEG, TIFF, BMP or WebP.
     pub fn decode(bytes: &[u8]) -> std::result::Result<Picture, JsValue> {
         let frame = Frame::decode(bytes).map_err(|error| thrown(&error))?;
+        let (width, height) = (frame.width(), frame.height());
+        if width * height > MOST_PIXELS {
+            let most = MOST_PIXELS / 1_000_000;
+            let message = format!("{width}x{height} pixels are too many for a browser, which holds {most} million");
+            return Err(thrown(&sonolume::Error::Image { message, source: None }));
+        }
         Ok(Self { frame: Rc::new(frame) })
     }
 

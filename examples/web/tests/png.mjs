@@ -33,6 +33,11 @@ export function encode(width, height, { bits = 8, colour = 0 }, sample) {
       }
     }
   }
+  return pack(width, height, { bits, colour }, raw);
+}
+
+/** A PNG file of rows that each begin with their filter. */
+export function pack(width, height, { bits = 8, colour = 0 }, raw) {
   const header = Buffer.alloc(13);
   header.writeUInt32BE(width, 0);
   header.writeUInt32BE(height, 4);

@@ -2,7 +2,7 @@
 // TypeScript, from the WebAssembly module that is there.
 
 import { execFileSync } from "node:child_process";
-import { cpSync, existsSync, mkdirSync, readFileSync, readdirSync, renameSync, rmSync, statSync, writeFileSync } from "node:fs";
+import { cpSync, existsSync, mkdirSync, readFileSync, readdirSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { brotliCompressSync, constants, gzipSync } from "node:zlib";
@@ -33,13 +33,6 @@ function buildModule() {
   const glue = join(web, "js/wasm");
   const module = join(target, "wasm32-unknown-unknown/web/sonolume_web.wasm");
   run("cargo", ["run", "--quiet", "--release", "-p", "sonolume-web-bindgen", "--", module, glue]);
-  const bound = join(glue, "sonolume_web_bg.wasm");
-  if (has("wasm-opt")) {
-    const features = ["simd", "bulk-memory", "sign-ext", "mutable-globals", "nontrapping-float-to-int", "reference-types", "multivalue"];
-    const smaller = `${bound}.small`;
-    run("wasm-opt", ["-O3", ...features.map((feature) => `--enable-${feature}`), bound, "-o", smaller]);
-    renameSync(smaller, bound);
-  }
 }
 
 function buildPackage() {
