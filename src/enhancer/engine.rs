@@ -148,6 +148,7 @@ impl Engine {
     }
 
     /// True if a run that was started goes on while the caller does something else.
+    #[cfg(not(target_arch = "wasm32"))]
     pub(super) fn computes_while_waiting(&self) -> bool {
         self.context().is_some()
     }
