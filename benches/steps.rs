@@ -1,7 +1,8 @@
 //! Where the time goes: each step of a generator with its GFLOP/s and GB/s, on the CPU or between timestamps on the GPU.
 //!
 //! `cargo bench --bench steps -- [weights.safetensors] [height] [width] [runs] [device=NAME]`; without weights the
-//! built-in generator, without a device the CPU. Times are the smallest of all runs; a convolution's operations are counted as direct convolution.
+//! built-in generator, without a device the CPU. Times are the smallest of all runs; a convolution's operations are counted
+//! as direct convolution.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};

@@ -268,14 +268,14 @@ impl Enhancer {
     ) -> impl Iterator<Item = Result<Enhanced>> {
         let inner = &*self.inner;
         let mut frames = frames.into_iter();
-        let begin = |frame: &'f Frame| (frame, Instant::now(), pollster::block_on(inner.begin(frame, Job::new())));
+        let begin = |frame: &'f Frame| (frame, pollster::block_on(inner.begin(frame, Job::new())));
         let mut ahead = None;
         std::iter::from_fn(move || {
-            let (frame, started, begun) = ahead.take().or_else(|| frames.next().map(begin))?;
+            let (frame, begun) = ahead.take().or_else(|| frames.next().map(begin))?;
             if inner.engine.computes_while_waiting() {
                 ahead = frames.next().map(begin);
             }
-            Some(pollster::block_on(async { inner.finish(begun?).await?.into_enhanced(frame, started) }))
+            Some(pollster::block_on(async { inner.deliver(begun?, frame).await }))
         })
     }
 
@@ -374,8 +374,7 @@ struct Begun {
 
 impl Inner {
     async fn enhance(&self, frame: &Frame, job: Job<'_>) -> Result<Enhanced> {
-        let started = Instant::now();
-        self.generate(frame, job).await?.into_enhanced(frame, started)
+        self.deliver(self.begin(frame, job).await?, frame).await
     }
 
     async fn generate(&self, frame: &Frame, job: Job<'_>) -> Result<Generated> {
@@ -403,6 +402,12 @@ impl Inner {
         let generator = Instant::now();
         let running = run::start_host(&self.engine, &input, self.tile, self.memory_limit_bytes, &mut job).await?;
         Ok(Begun { running, strength, input_size: [frame.height(), frame.width()], started, generator })
+    }
+
+    /// Waits for the generator's answer and blends it with the picture.
+    async fn deliver(&self, begun: Begun, frame: &Frame) -> Result<Enhanced> {
+        let started = begun.started;
+        self.finish(begun).await?.into_enhanced(frame, started)
     }
 
     /// Waits for the generator's answer.

@@ -194,13 +194,19 @@ impl Parameters {
         Self(context.create_buffer("parameters of a transfer", 2 * PARAMETERS_STEP, usage))
     }
 
-    fn write(&self, context: &Context, shader: &Shader, params: &[u8]) -> wgpu::BindingResource<'_> {
-        let is_export = [EXPORT_BUFFER.name, EXPORT_TEXTURE.name].contains(&shader.name);
-        let offset = if is_export { PARAMETERS_STEP } else { 0 };
-        context.queue().write_buffer(&self.0, offset, params);
-        let size = wgpu::BufferSize::new(params.len().next_multiple_of(16) as u64);
-        wgpu::BindingResource::Buffer(wgpu::BufferBinding { buffer: &self.0, offset, size })
+    fn import(&self) -> Uniform<'_> {
+        Uniform { buffer: &self.0, offset: 0 }
     }
+
+    fn export(&self) -> Uniform<'_> {
+        Uniform { buffer: &self.0, offset: PARAMETERS_STEP }
+    }
+}
+
+/// Where the parameters of a launch go.
+struct Uniform<'a> {
+    buffer: &'a wgpu::Buffer,
+    offset: u64,
 }
 
 /// The launch that fills the storage `slot` with the tile at `place`.
@@ -223,13 +229,15 @@ pub(super) fn import(
             let (src_width, src_height) = (to_u32(src_width)?, to_u32(src_height)?);
             let params = ImportBuffer { src_width, src_height, top, left, width, height, channels, gain, offset };
             let resources = vec![buffer.as_entire_binding(), slot];
-            launch(context, precision, parameters, &IMPORT_BUFFER, &[], &params.bytes(), resources, workgroups)
+            let dispatch = dispatch(&IMPORT_BUFFER, &[], params.bytes(), workgroups);
+            launch(context, precision, parameters.import(), dispatch, resources)
         }
         Surface::Texture(texture) => {
             let view = texture.create_view(&view_descriptor());
             let params = ImportTexture { top, left, width, height, channels, gain, offset };
             let resources = vec![wgpu::BindingResource::TextureView(&view), slot];
-            launch(context, precision, parameters, &IMPORT_TEXTURE, &[], &params.bytes(), resources, workgroups)
+            let dispatch = dispatch(&IMPORT_TEXTURE, &[], params.bytes(), workgroups);
+            launch(context, precision, parameters.import(), dispatch, resources)
         }
     }
 }
@@ -271,7 +279,8 @@ pub(super) fn export(
                 strength,
             };
             let resources = vec![slot, plain.as_entire_binding(), buffer.as_entire_binding()];
-            launch(context, precision, parameters, &EXPORT_BUFFER, &[], &params.bytes(), resources, workgroups)
+            let dispatch = dispatch(&EXPORT_BUFFER, &[], params.bytes(), workgroups);
+            launch(context, precision, parameters.export(), dispatch, resources)
         }
         (Surface::Texture(plain), Surface::Texture(texture)) => {
             let factor = to_u32(transfer.factor)?;
@@ -294,7 +303,8 @@ pub(super) fn export(
                 vec![slot, wgpu::BindingResource::TextureView(&plain), wgpu::BindingResource::TextureView(&view)];
             // As for host pictures, with half a level for rounding.
             let constants = [("COLOUR_SPREAD", 16.5 / 255.0)];
-            launch(context, precision, parameters, &EXPORT_TEXTURE, &constants, &params.bytes(), resources, workgroups)
+            let dispatch = dispatch(&EXPORT_TEXTURE, &constants, params.bytes(), workgroups);
+            launch(context, precision, parameters.export(), dispatch, resources)
         }
         _ => Err(Error::Options("input and output must both be buffers or both be textures".into())),
     }
@@ -309,26 +319,32 @@ fn view_descriptor() -> wgpu::TextureViewDescriptor<'static> {
     }
 }
 
-#[expect(clippy::too_many_arguments, reason = "what a launch consists of, for four kernels")]
+fn dispatch(
+    shader: &'static Shader,
+    constants: &[(&'static str, f64)],
+    params: Vec<u8>,
+    workgroups: [u32; 3],
+) -> Dispatch {
+    Dispatch { shader, constants: constants.to_vec(), params, bindings: Vec::new(), workgroups }
+}
+
 fn launch(
     context: &Context,
     precision: Precision,
-    parameters: &Parameters,
-    shader: &'static Shader,
-    constants: &[(&'static str, f64)],
-    params: &[u8],
+    uniform: Uniform<'_>,
+    dispatch: Dispatch,
     resources: Vec<wgpu::BindingResource<'_>>,
-    workgroups: [u32; 3],
 ) -> Result<Launch> {
-    let dispatch =
-        Dispatch { shader, constants: constants.to_vec(), params: params.to_vec(), bindings: Vec::new(), workgroups };
     let pipeline = context.pipeline(&dispatch, precision)?;
-    let uniform = parameters.write(context, shader, params);
+    let Uniform { buffer, offset } = uniform;
+    context.queue().write_buffer(buffer, offset, &dispatch.params);
+    let size = wgpu::BufferSize::new(dispatch.params.len().next_multiple_of(16) as u64);
+    let uniform = wgpu::BindingResource::Buffer(wgpu::BufferBinding { buffer, offset, size });
     let entries: Vec<wgpu::BindGroupEntry<'_>> = std::iter::once(uniform)
         .chain(resources)
         .enumerate()
         .map(|(index, resource)| wgpu::BindGroupEntry { binding: index as u32, resource })
         .collect();
-    let group = context.create_bind_group(shader.name, pipeline.layout(), &entries);
-    Ok(Launch { pipeline, group, workgroups })
+    let group = context.create_bind_group(dispatch.shader.name, pipeline.layout(), &entries);
+    Ok(Launch { pipeline, group, workgroups: dispatch.workgroups })
 }

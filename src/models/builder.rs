@@ -38,6 +38,40 @@ pub struct Window {
     pub groups: usize,
 }
 
+/// What the metadata can say of an activation without tensors.
+const ACTIVATIONS: &[&str] = &["relu", "leakyrelu"];
+
+/// The activation of a network whose tensors do not tell it: LeakyReLU of the given slope only if the metadata says
+/// `activation: leakyrelu`, else ReLU.
+pub fn noted_activation(weights: &Weights, slope: f32) -> Function {
+    if weights.noted("activation", ACTIVATIONS) == Some("leakyrelu") {
+        Function::LeakyRelu { slope }
+    } else {
+        Function::Relu
+    }
+}
+
+/// Notes what [`noted_activation`] gave.
+///
+/// # Errors
+/// [`Error::Weights`] if the metadata says something unknown.
+pub fn settle_activation(weights: &mut Weights, activation: Function) -> Result<()> {
+    let name = if activation == Function::Relu { "relu" } else { "leakyrelu" };
+    weights.settle("activation", name, ACTIVATIONS)
+}
+
+/// # Errors
+/// [`Error::Weights`] if a network whose first convolution `name` takes images behind a pixel unshuffle would shrink them.
+pub fn check_unshuffle(name: &str, unshuffle: usize, scale: usize) -> Result<()> {
+    if scale.is_multiple_of(unshuffle) {
+        return Ok(());
+    }
+    Err(Error::Weights(format!(
+        "tensor `{name}.weight` takes {} pixels at once, but features are enlarged {scale} times: fractions of a pixel",
+        unshuffle * unshuffle
+    )))
+}
+
 /// The norms behind a generator's convolutions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Norm {
@@ -52,6 +86,11 @@ pub enum Norm {
 impl Norm {
     /// What the metadata can say of norms without tensors.
     const KINDS: &[&str] = &["instance", "none"];
+
+    /// True if there are tensors of the norm `name`.
+    pub fn is_stored(weights: &Weights, name: &str) -> bool {
+        ["weight", "running_mean"].iter().any(|part| weights.has(&format!("{name}.{part}")))
+    }
 
     /// `stored`: there are tensors of norms. `biased`: convolutions before norms have biases.
     ///
@@ -339,11 +378,7 @@ impl<'a, 'w> Builder<'a, 'w> {
         match kind {
             Norm::None => Ok(x),
             Norm::Instance => self.instance_norm(name, x, eps),
-            Norm::Stored
-                if ["weight", "running_mean"].iter().any(|part| self.weights.has(&format!("{name}.{part}"))) =>
-            {
-                self.any_norm(name, x, eps)
-            }
+            Norm::Stored if Norm::is_stored(self.weights, name) => self.any_norm(name, x, eps),
             Norm::Stored => Err(Error::Weights(format!("tensor `{name}.weight` is missing"))),
         }
     }

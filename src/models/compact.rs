@@ -4,7 +4,7 @@
 //! models of its repository). `body.0`, `body.2`, ... are the convolutions and `body.1`, `body.3`, ... the slopes of PReLU.
 
 use super::ValueRange;
-use super::builder::{Builder, Window};
+use super::builder::{Builder, Window, noted_activation, settle_activation};
 use crate::error::{Error, Result};
 use crate::graph::Graph;
 use crate::ops::activation::Function;
@@ -17,9 +17,6 @@ pub const NAME: &str = "SRVGGNetCompact";
 pub const SIGNATURE: &[&str] = &["body.0.weight:4", "body.2.weight:4", "?body.#.weight|body.#.bias"];
 /// The values it takes and gives.
 pub const RANGE: ValueRange = ValueRange::Unit;
-
-/// What the metadata can say of the activation.
-const ACTIVATIONS: &[&str] = &["relu", "leakyrelu"];
 
 /// Hyper-parameters.
 #[derive(Clone, Debug, PartialEq)]
@@ -48,10 +45,8 @@ impl Config {
         let scale = made.iter().find_map(whole).unwrap_or(1);
         let activation = if weights.has("body.1.weight") {
             Function::PRelu
-        } else if weights.noted("activation", ACTIVATIONS) == Some("leakyrelu") {
-            Function::LeakyRelu { slope: 0.1 }
         } else {
-            Function::Relu
+            noted_activation(weights, 0.1)
         };
         (convs > 1).then_some(Self { convs, scale, activation })
     }
@@ -64,10 +59,8 @@ impl Config {
         let Some(&[_, channels, ..]) = weights.shape("body.0.weight") else {
             return Err(Error::Weights("tensor `body.0.weight` is missing".into()));
         };
-        match self.activation {
-            Function::LeakyRelu { .. } => weights.settle("activation", "leakyrelu", ACTIVATIONS)?,
-            Function::Relu => weights.settle("activation", "relu", ACTIVATIONS)?,
-            _ => {}
+        if self.activation != Function::PRelu {
+            settle_activation(weights, self.activation)?;
         }
         let mut b = Builder::new(weights);
         let image = b.input(channels);

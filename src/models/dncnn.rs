@@ -7,7 +7,7 @@
 //! ReLU and LeakyReLU (0.2) look the same; LeakyReLU is taken only if the file's metadata says `activation: leakyrelu`.
 
 use super::ValueRange;
-use super::builder::{Builder, Window};
+use super::builder::{Builder, Window, noted_activation, settle_activation};
 use crate::error::{Error, Result};
 use crate::graph::Graph;
 use crate::ops::activation::Function;
@@ -23,9 +23,6 @@ pub const RANGE: ValueRange = ValueRange::Unit;
 /// The epsilon of the authors' batch norms, and PyTorch's of all norms.
 const BATCH_EPS: f32 = 1e-4;
 const EPS: f32 = 1e-5;
-
-/// What the metadata can say of the activation.
-const ACTIVATIONS: &[&str] = &["relu", "leakyrelu"];
 
 /// Hyper-parameters.
 #[derive(Clone, Debug, PartialEq)]
@@ -49,11 +46,7 @@ impl Config {
             weights.shape(&format!("{prefix}.3.{part}")).is_some_and(|shape| shape.len() == 1)
         });
         let convs = 1 + weights.count(|index| name(place(index + 1, norm)));
-        let activation = if weights.noted("activation", ACTIVATIONS) == Some("leakyrelu") {
-            Function::LeakyRelu { slope: 0.2 }
-        } else {
-            Function::Relu
-        };
+        let activation = noted_activation(weights, 0.2);
         let fits = convs > 2 && !weights.has(&name(1));
         fits.then_some(Self { convs, norm, activation, prefix })
     }
@@ -71,11 +64,7 @@ impl Config {
         // Code that spells out an epsilon also gives the first convolution a bias.
         let is_batch = weights.has(&format!("{}.running_mean", name(3)));
         let eps = if is_batch && weights.has(&format!("{}.bias", name(0))) { BATCH_EPS } else { EPS };
-        match self.activation {
-            Function::LeakyRelu { .. } => weights.settle("activation", "leakyrelu", ACTIVATIONS)?,
-            Function::Relu => weights.settle("activation", "relu", ACTIVATIONS)?,
-            _ => {}
-        }
+        settle_activation(weights, self.activation)?;
         let mut b = Builder::new(weights);
         let image = b.input(channels);
         let mut x = image;

@@ -75,8 +75,8 @@ impl Config {
             && (is_flat || is_conv(block(first, if dropout { late } else { early })))
             && is_conv(format!("model.{}.weight", first + blocks + 3 * downsamplings + 1));
         let second = if downsamplings > 0 { "model.4.bias" } else { "model.1.bias" };
-        let has = |names: &[&str]| names.iter().any(|name| weights.has(name));
-        let norm = Norm::detect(weights, has(&["model.2.weight", "model.2.running_mean"]), has(&["model.1.bias", second]));
+        let biased = ["model.1.bias", second].iter().any(|name| weights.has(name));
+        let norm = Norm::detect(weights, Norm::is_stored(weights, "model.2"), biased);
         fits.then_some(Self { blocks, downsamplings, border, dropout, norm })
     }
 

@@ -10,7 +10,7 @@
 //! its second convolution's result, and that to the fourth's.
 
 use super::ValueRange;
-use super::builder::{Builder, Window};
+use super::builder::{Builder, Window, check_unshuffle};
 use crate::error::{Error, Result};
 use crate::graph::{Graph, Value};
 use crate::ops::Border;
@@ -111,13 +111,7 @@ impl Config {
             weights.settle("enlargement", &self.factor.to_string(), FACTORS)?;
         }
         let scale = self.factor.pow(self.enlargements as u32);
-        if !scale.is_multiple_of(self.unshuffle) {
-            return Err(Error::Weights(format!(
-                "tensor `{}.weight` takes {} pixels at once, but features are enlarged {scale} times: fractions of a pixel",
-                names.first(),
-                self.unshuffle * self.unshuffle
-            )));
-        }
+        check_unshuffle(names.first(), self.unshuffle, scale)?;
         let mut b = Builder::new(weights);
         let image = b.input(channels / (self.unshuffle * self.unshuffle));
         let mut x = image;

@@ -7,7 +7,7 @@
 //! values up to 255. A network may take the image by pixel unshuffle; windows are then of what that gives.
 
 use super::ValueRange;
-use super::builder::{Builder, Window, bias_window};
+use super::builder::{Builder, Window, bias_window, check_unshuffle};
 use crate::error::{Error, Result};
 use crate::graph::{Graph, Value};
 use crate::ops::Border;
@@ -90,13 +90,7 @@ impl Config {
             )));
         }
         let (scale, unshuffle) = (self.head.scale(), self.unshuffle);
-        if !scale.is_multiple_of(unshuffle) {
-            return Err(Error::Weights(format!(
-                "tensor `{}.weight` takes {} pixels at once, but features are enlarged {scale} times: fractions of a pixel",
-                first_conv(weights),
-                unshuffle * unshuffle
-            )));
-        }
+        check_unshuffle(first_conv(weights), unshuffle, scale)?;
         if self.head == Head::Residual && self.window == 7 {
             weights.settle("image_range", &self.image_range.to_string(), RANGES)?;
         }

@@ -51,8 +51,7 @@ impl Config {
         let inner = level(1);
         let inner_norm = if levels > 2 { format!("{inner}.2") } else { format!("{inner}.4") };
         let hints = [format!("{inner}.1.bias"), format!("{inner}.5.bias"), format!("{inner}.3.bias")];
-        let stored = ["weight", "running_mean"].iter().any(|part| weights.has(&format!("{inner_norm}.{part}")));
-        let norm = Norm::detect(weights, stored, hints.iter().any(|bias| weights.has(bias)));
+        let norm = Norm::detect(weights, Norm::is_stored(weights, &inner_norm), hints.iter().any(|bias| weights.has(bias)));
         fits.into_iter().all(is_conv).then_some(Self { levels, norm })
     }
 

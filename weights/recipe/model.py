@@ -17,7 +17,7 @@ absolute position (window grid and row coordinate). That makes exact tiling poss
     up.0       conv1x1 C1 -> C0, bilinear x2, + skip 0
     decoder.0  residual blocks at 1/2
     head.reduce conv3x3 C0 -> K at 1/2, bilinear x2
-    concat(., x) -> head.mix conv3x3 K+1 -> M, LeakyReLU -> head.out conv3x3 M -> 1
+    concat(., x) -> head.mix conv3x3 K+1 -> M, first half times second -> head.out conv3x3 M / 2 -> 1
     crop to [1, H, W], with a signal gate (`signal.weight`, stage two) times signal(x), add x
 
 All up-sampling is bilinear followed by convolution: a constant feature map stays constant, so no up-sampler can print a
