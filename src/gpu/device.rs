@@ -88,6 +88,8 @@ pub struct Context {
     pub(super) pipelines: Mutex<HashMap<Key, Arc<Pipeline>>>,
     pub(super) cache: Option<Cache>,
     pub(super) created: Created,
+    /// Whether subgroups are eight consecutive invocations: kernels then share what they read.
+    pub(super) eight_lanes: bool,
     lost: Arc<Mutex<Option<String>>>,
 }
 
@@ -95,6 +97,16 @@ impl std::fmt::Debug for Context {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Context").field("info", &self.info).finish_non_exhaustive()
     }
+}
+
+/// Mesa's software driver runs eight invocations of a workgroup at a time, in their order. Graphics cards may not keep that
+/// order, and have faster ways to share.
+fn has_eight_lanes(device: &wgpu::Device) -> bool {
+    let adapter = device.adapter_info();
+    device.features().contains(wgpu::Features::SUBGROUP)
+        && adapter.device_type == wgpu::DeviceType::Cpu
+        && adapter.name.starts_with("llvmpipe")
+        && [adapter.subgroup_min_size, adapter.subgroup_max_size] == [8, 8]
 }
 
 fn instance() -> wgpu::Instance {
@@ -185,7 +197,10 @@ impl Context {
     }
 
     async fn open(adapter: &wgpu::Adapter, info: DeviceInfo, cache: Option<&Path>) -> Result<Arc<Self>> {
-        let wanted = wgpu::Features::SHADER_F16 | wgpu::Features::TIMESTAMP_QUERY | wgpu::Features::PIPELINE_CACHE;
+        let wanted = wgpu::Features::SHADER_F16
+            | wgpu::Features::SUBGROUP
+            | wgpu::Features::TIMESTAMP_QUERY
+            | wgpu::Features::PIPELINE_CACHE;
         let descriptor = wgpu::DeviceDescriptor {
             label: Some("sonolume"),
             required_features: adapter.features() & wanted,
@@ -201,7 +216,7 @@ impl Context {
     }
 
     /// Uses a device that the host application opened. Kernels store 16-bit floats if it was opened with
-    /// `Features::SHADER_F16`.
+    /// `Features::SHADER_F16`; on Mesa's software driver they are faster with `Features::SUBGROUP`.
     pub fn from_wgpu(device: wgpu::Device, queue: wgpu::Queue) -> Arc<Self> {
         let adapter = device.adapter_info();
         let info = DeviceInfo {
@@ -222,7 +237,8 @@ impl Context {
                 *reason = Some(message);
             }
         });
-        Self { device, queue, info, pipelines: Mutex::default(), cache, created: Created::default(), lost }
+        let eight_lanes = has_eight_lanes(&device);
+        Self { device, queue, info, pipelines: Mutex::default(), cache, created: Created::default(), eight_lanes, lost }
     }
 
     /// What is known of the device.

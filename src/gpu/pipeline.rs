@@ -167,7 +167,7 @@ impl Context {
     fn compile(&self, dispatch: &Dispatch, precision: Precision) -> Pipeline {
         self.created.pipelines.fetch_add(1, Ordering::Relaxed);
         let shader = dispatch.shader;
-        let source = source(shader, precision);
+        let source = source(shader, precision, self.eight_lanes);
         let descriptor =
             wgpu::ShaderModuleDescriptor { label: Some(shader.name), source: wgpu::ShaderSource::Wgsl(source.into()) };
         // SAFETY: no kernel leaves its bindings: the parity tests run every kernel with NaN zones around its tensors,
@@ -191,11 +191,13 @@ impl Context {
     }
 }
 
-/// A kernel's whole text: prelude, library, kernel.
-pub fn source(shader: &Shader, precision: Precision) -> String {
+/// A kernel's whole text: prelude, library, kernel; `eight_lanes` for devices whose subgroups are eight consecutive
+/// invocations.
+pub fn source(shader: &Shader, precision: Precision, eight_lanes: bool) -> String {
     let mut text = String::from(precision.prelude());
     for library in shader.library {
-        text.push_str(library.source);
+        let other = library.eight_lanes.filter(|_| eight_lanes);
+        text.push_str(other.unwrap_or(library.source));
     }
     text.push_str(shader.source);
     text

@@ -2,9 +2,10 @@
 //!
 //! A block holds, for every row of the weight matrix, up to four groups of four output channels. Blocks that fit uniform
 //! memory are bound there, one launch for each: on lavapipe a 3x3 convolution of 64 channels ran at 32 GFLOP/s so, at 20
-//! from storage buffers. Larger ones are read from a storage buffer in one launch.
+//! from storage buffers. Larger ones are read from a storage buffer in one launch. Where lanes can share what they read
+//! (`rows_shared.wgsl`), they do.
 
-use super::dispatch::{Binding, Dispatch, Library, Packed, Shader};
+use super::dispatch::{Binding, Dispatch, Library, Packed, Shader, library, library_text};
 use super::to_u32;
 use crate::error::Result;
 use crate::tensor::LANES;
@@ -22,16 +23,20 @@ pub(super) const PIXELS: u32 = 8;
 /// Workgroups of one row of the grid; a device allows 65535.
 const ROW: u32 = 32768;
 
-macro_rules! library {
-    ($name:literal) => {
-        Library { name: $name, source: include_str!(concat!("../../shaders/lib/", $name, ".wgsl")) }
+macro_rules! rows {
+    ($spread:literal) => {
+        Library { eight_lanes: Some(concat!(library_text!($spread), library_text!("rows_shared"))), ..library!("rows") }
     };
 }
+
 /// `block`, `bias` and `store_block`, by the number of groups less one.
 pub(super) const BLOCKS: [Library; MOST_GROUPS] =
     [library!("block1"), library!("block2"), library!("block3"), library!("block4")];
 /// `weight` in a storage buffer, and in uniform memory.
 pub(super) const WEIGHTS: [Library; 2] = [library!("weight_storage"), library!("weight_uniform")];
+/// `four_rows`, `twelve_rows` and `row0` to `row11`, by the number of groups less one where lanes share them.
+pub(super) const ROWS: [Library; MOST_GROUPS] =
+    [rows!("spread1"), rows!("spread2"), rows!("spread3"), rows!("spread4")];
 
 /// Declares the kernel `$name` for every number of groups and either memory, as `static VARIANTS` and its list `$list`.
 macro_rules! block_shaders {
@@ -54,6 +59,7 @@ macro_rules! block_shaders {
                 $($library,)*
                 crate::ops::blocks::BLOCKS[$groups],
                 crate::ops::blocks::WEIGHTS[$memory],
+                crate::ops::blocks::ROWS[$groups],
             ],
             params: $params,
         }

@@ -24,23 +24,41 @@ pub struct Library {
     pub name: &'static str,
     /// The file's text.
     pub source: &'static str,
+    /// What takes its place where subgroups are eight consecutive invocations; `None` if the text stays.
+    pub eight_lanes: Option<&'static str>,
 }
 
+/// `shaders/lib/<name>.wgsl`.
+macro_rules! library {
+    ($name:literal) => {
+        crate::ops::dispatch::Library {
+            name: $name,
+            source: $crate::ops::dispatch::library_text!($name),
+            eight_lanes: None,
+        }
+    };
+}
+macro_rules! library_text {
+    ($name:literal) => {
+        include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/shaders/lib/", $name, ".wgsl"))
+    };
+}
+pub(crate) use {library, library_text};
+
 /// `activate(value, slope)`, chosen by the overrides `ACTIVATION` and `ALPHA`.
-pub const ACTIVATION: Library =
-    Library { name: "activation", source: include_str!("../../shaders/lib/activation.wgsl") };
+pub const ACTIVATION: Library = library!("activation");
 /// `live4(group, channels)` and `shift4(low, high, shift)`: lanes of a group that exist, and four that straddle two.
-pub const LANES: Library = Library { name: "lanes", source: include_str!("../../shaders/lib/lanes.wgsl") };
+pub const LANES: Library = library!("lanes");
 /// `border(position, size, rule)`: the pixel that stands for one outside the image.
-pub const BORDER: Library = Library { name: "border", source: include_str!("../../shaders/lib/border.wgsl") };
+pub const BORDER: Library = library!("border");
 
 /// `store(pixel, group, sum)`: residual, activation and write; by the override `RESIDUAL`.
-pub const STORE: Library = Library { name: "store", source: include_str!("../../shaders/lib/store.wgsl") };
+pub const STORE: Library = library!("store");
 
 /// The storage type's definitions in f32.
-pub const PRELUDE_F32: &str = include_str!("../../shaders/lib/elem_f32.wgsl");
+pub const PRELUDE_F32: &str = library_text!("elem_f32");
 /// The storage type's definitions in f16.
-pub const PRELUDE_F16: &str = include_str!("../../shaders/lib/elem_f16.wgsl");
+pub const PRELUDE_F16: &str = library_text!("elem_f16");
 
 /// Weights as a device keeps them.
 #[derive(Clone, Debug, PartialEq)]

@@ -14,7 +14,11 @@ const PORTABLE_INVOCATIONS: u32 = 256;
 const PORTABLE_WORKGROUP_BYTES: u32 = 16384;
 
 fn module(shader: &Shader, precision: Precision) -> naga::Module {
-    let text = source(shader, precision);
+    module_for(shader, precision, false)
+}
+
+fn module_for(shader: &Shader, precision: Precision, eight_lanes: bool) -> naga::Module {
+    let text = source(shader, precision, eight_lanes);
     naga::front::wgsl::parse_str(&text)
         .unwrap_or_else(|error| panic!("{}: {}", shader.name, error.emit_to_string(&text)))
 }
@@ -23,10 +27,14 @@ fn module(shader: &Shader, precision: Precision) -> naga::Module {
 fn every_shader_validates_in_both_precisions() {
     for shader in shaders() {
         for precision in [Precision::F32, Precision::F16] {
-            let module = module(shader, precision);
-            Validator::new(ValidationFlags::all(), Capabilities::SHADER_FLOAT16)
-                .validate(&module)
-                .unwrap_or_else(|error| panic!("{}: {error:?}", shader.name));
+            for (eight_lanes, more) in [(false, Capabilities::empty()), (true, Capabilities::SUBGROUP)] {
+                let module = module_for(shader, precision, eight_lanes);
+                Validator::new(ValidationFlags::all(), Capabilities::SHADER_FLOAT16 | more)
+                    .subgroup_stages(naga::valid::ShaderStages::COMPUTE)
+                    .subgroup_operations(naga::valid::SubgroupOperationSet::BALLOT)
+                    .validate(&module)
+                    .unwrap_or_else(|error| panic!("{}: {error:?}", shader.name));
+            }
         }
     }
 }

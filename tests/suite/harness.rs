@@ -80,6 +80,11 @@ impl Case {
         self.text(key).split(separator).map(number).collect()
     }
 
+    /// The operator that the table is of.
+    pub fn stem(&self) -> &str {
+        self.name.split(' ').next().unwrap_or_default()
+    }
+
     /// The case's name without its stem: what the golden's tensors start with.
     pub fn key(&self) -> &str {
         self.name.split_once(' ').map_or("", |(_, key)| key)
@@ -168,6 +173,22 @@ pub fn context() -> Arc<Context> {
             context
         })
         .clone()
+}
+
+/// The same device opened without subgroups: kernels then share nothing between lanes, as on most devices.
+pub fn context_without_subgroups() -> Arc<Context> {
+    let name = context().info().name.clone();
+    let mut descriptor = wgpu::InstanceDescriptor::new_without_display_handle();
+    descriptor.backends = wgpu::Backends::PRIMARY;
+    let instance = wgpu::Instance::new(descriptor);
+    pollster::block_on(async {
+        let adapters = instance.enumerate_adapters(wgpu::Backends::PRIMARY).await;
+        let adapter = adapters.into_iter().find(|adapter| adapter.get_info().name == name).expect("the same adapter");
+        let limits = adapter.limits();
+        let descriptor = wgpu::DeviceDescriptor { required_limits: limits, ..Default::default() };
+        let (device, queue) = adapter.request_device(&descriptor).await.expect("a device");
+        Context::from_wgpu(device, queue)
+    })
 }
 
 #[test]
