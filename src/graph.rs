@@ -13,6 +13,7 @@ mod fuse;
 pub mod plan;
 pub mod reach;
 pub mod segment;
+mod separate;
 
 pub use plan::{Plan, Step};
 

@@ -30,7 +30,7 @@ impl Graph {
                 fused.nodes.push(node);
             }
         }
-        Ok(fused)
+        fused.separated()
     }
 }
 
