@@ -11,7 +11,7 @@ const SMALL_PIXELS = 1 << 21;
 /** Side of a tile in pixels of its level. Each has a frame of its neighbours' pixels, so that tiles meet without a seam. */
 const TILE = 512;
 const FRAME = 1;
-/** Canvases that a picture keeps; more than a large screen shows. */
+/** Canvases that a picture keeps, if it does not need more to be drawn once. */
 const KEPT_TILES = 128;
 /** Milliseconds that may go by before the page gets its turn: a slice of halving, and new tiles in one frame. */
 const SLICE_MS = 8;
@@ -37,6 +37,8 @@ export class Pyramid {
   readonly #levels: ImageData[];
   readonly #tiles = new Map<string, HTMLCanvasElement>();
   #built: boolean;
+  /** Canvases that were drawn for the current frame. */
+  #drawn = 0;
 
   constructor(image: ImageData) {
     this.image = image;
@@ -76,15 +78,16 @@ export class Pyramid {
       context.drawImage(this.#canvas(0, 0, 0, width, height), place.x, place.y, width * place.scale, height * place.scale);
       return true;
     }
-    // The nearest in size; what a browser would take, and make, itself.
+    // The smallest that is not enlarged; what a browser would take, and make, itself.
     const coarsest = this.#levels.length - 1;
-    const level = Math.min(Math.max(Math.round(-Math.log2(place.scale)), 0), coarsest);
+    const level = Math.min(Math.max(Math.floor(1e-6 - Math.log2(place.scale)), 0), coarsest);
     if (place.scale < 1) context.imageSmoothingQuality = "low";
+    this.#drawn = 0;
     const until = performance.now() + TILES_MS;
     const fine = this.#paint(context, level, place, box, () => level === coarsest || performance.now() < until);
     for (const key of this.#tiles.keys()) {
-      if (this.#tiles.size <= KEPT_TILES) break;
-      this.#tiles.delete(key); // the ones that were drawn last are at the end
+      if (this.#tiles.size <= Math.max(KEPT_TILES, this.#drawn)) break;
+      this.#tiles.delete(key);
     }
     return fine;
   }
@@ -130,8 +133,10 @@ export class Pyramid {
       canvas = Object.assign(document.createElement("canvas"), { width, height });
       canvas.getContext("2d")?.putImageData(this.#levels[level] as ImageData, -fromX, -fromY, fromX, fromY, width, height);
     }
+    // Last in the order of the map.
     this.#tiles.delete(key);
     this.#tiles.set(key, canvas);
+    this.#drawn += 1;
     return canvas;
   }
 }

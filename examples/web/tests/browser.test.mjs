@@ -45,8 +45,8 @@ function chromiumPath() {
 }
 
 /** The page with the given wishes in its address; closed when the test ends. */
-async function open(t, browser, query, { address = site.address, viewport = { width: 1280, height: 800 } } = {}) {
-  const page = await browser.newPage({ viewport, acceptDownloads: true });
+async function open(t, browser, query, { address = site.address, viewport = { width: 1280, height: 800 }, ...rest } = {}) {
+  const page = await browser.newPage({ viewport, acceptDownloads: true, ...rest });
   page.setDefaultTimeout(LONG);
   t.after(() => page.close());
   page.on("pageerror", (error) => console.error(`page: ${error.message}`));
@@ -195,12 +195,14 @@ test("a long run is stopped, and the page never freezes", async (t) => {
   assert.ok(await page.isVisible("#work"), "weights that are none end the run");
   await page.click("#message-close");
 
+  const stage = await page.locator(".stage").boundingBox();
   for (const way of ["mouse", "keyboard"]) {
     if (way === "mouse") await page.click("#stop");
     else await page.press("#stop", "Enter");
     await status(page, "Stopped");
     await page.waitForSelector("#work", { state: "hidden" });
     assert.ok(await page.isDisabled("#save"));
+    assert.deepEqual(await page.locator(".stage").boundingBox(), stage, "the picture jumps");
     assert.equal(await page.evaluate(() => document.activeElement.id), "view", "the focus is lost with the button");
     await page.click("#again");
     await page.waitForSelector("#stop", { state: "visible" });
@@ -282,7 +284,7 @@ test("a large picture is drawn in tiles as it would be in one piece", async (t) 
     await pyramid.build();
     const canvas = () => Object.assign(document.createElement("canvas"), { width: 900, height: 700 }).getContext("2d");
     const largest = {};
-    for (const [level, scale] of [[0, 1], [0, 2.3], [0, 0.8], [1, 0.4], [2, 0.23]]) {
+    for (const [level, scale] of [[0, 1], [0, 2.3], [0, 0.6], [1, 0.4], [1, 0.5], [2, 0.23]]) {
       const [drawn, expected, whole] = [canvas(), canvas(), document.createElement("canvas")];
       const place = scale === 1 ? { x: -300, y: -400, scale } : { x: -13.4, y: 7.7, scale };
       while (!pyramid.draw(drawn, place, { left: 0, top: 0, right: 900, bottom: 700 })) drawn.clearRect(0, 0, 900, 700);
@@ -441,8 +443,9 @@ test("a picture of one pixel fits without being blown up, and nothing is called 
 });
 
 test("a phone has everything within its screen", async (t) => {
-  const page = await open(t, withoutGpu, "", { viewport: { width: 390, height: 844 } });
+  const page = await open(t, withoutGpu, "", { viewport: { width: 390, height: 844 }, hasTouch: true, isMobile: true });
   await status(page, "enhanced by sonolume-s");
+  assert.ok(await page.isVisible("text=Pinch to zoom") && !(await page.isVisible("text=Wheel to zoom")), "a phone is told of keys and wheels");
   await give(page, "weights", "stranger.safetensors", Buffer.concat([Buffer.from([2, 0, 0, 0, 0, 0, 0, 0]), Buffer.from("{}")]));
   await message(page, "stranger.safetensors");
   // As long as messages get.
@@ -457,6 +460,22 @@ test("a phone has everything within its screen", async (t) => {
   assert.equal(await page.evaluate(() => document.documentElement.scrollWidth), 390);
 });
 
+test("a phone on its side leaves room for the controls", async (t) => {
+  const page = await open(t, withoutGpu, "start=empty", { viewport: { width: 844, height: 390 }, hasTouch: true, isMobile: true });
+  await status(page, "ready");
+  await page.locator("#strength").scrollIntoViewIfNeeded();
+  const shown = await page.evaluate(() => {
+    const { left, top, width, height } = document.getElementById("strength").getBoundingClientRect();
+    return document.elementFromPoint(left + width / 2, top + height / 2).id;
+  });
+  assert.equal(shown, "strength");
+  const room = await page.evaluate(() => {
+    scrollTo(0, document.body.scrollHeight);
+    return document.querySelector(".room").getBoundingClientRect().bottom;
+  });
+  assert.ok(room < 390 / 2, `the viewer covers ${room} of 390 pixels`);
+});
+
 test("other weights are loaded, and the open picture is enhanced again", async (t) => {
   const page = await open(t, withoutGpu, "start=empty");
   await status(page, "ready");
@@ -465,6 +484,17 @@ test("other weights are loaded, and the open picture is enhanced again", async (
   await give(page, "weights", "mine.safetensors", readFileSync(join(root, "weights/sonolume-s.safetensors")));
   await status(page, "enhanced by mine");
   assert.equal(await page.inputValue("#model"), "file/mine.safetensors");
+});
+
+test("the choice of a view moves no other control", async (t) => {
+  const page = await open(t, withoutGpu, "start=empty");
+  await status(page, "ready");
+  const places = () => page.evaluate(() => [...document.querySelectorAll(".choice label")].map((label) => label.getBoundingClientRect().toJSON()));
+  const before = await places();
+  for (const look of ["difference", "enhanced", "original", "split"]) {
+    await page.check(`input[value=${look}]`, { force: true });
+    assert.deepEqual(await places(), before, look);
+  }
 });
 
 test("dropped and pasted pictures are opened", async (t) => {
