@@ -156,22 +156,25 @@ export class CompareView extends HTMLElement {
   /** Brings what is shown up to what is to be shown, in one step for all layers; at once unless a picture is large. */
   async #prepare(): Promise<void> {
     this.#preparing = true;
-    const behind = () => LAYERS.some((layer) => this.#images[layer] !== this.#layers[layer]?.image);
-    while (behind()) {
-      const next: Partial<Record<Layer, Pyramid>> = {};
-      for (const layer of LAYERS) {
-        const [image, old] = [this.#images[layer], this.#layers[layer]];
-        if (image) next[layer] = old?.image === image ? old : new Pyramid(image);
+    try {
+      const behind = () => LAYERS.some((layer) => this.#images[layer] !== this.#layers[layer]?.image);
+      while (behind()) {
+        const next: Partial<Record<Layer, Pyramid>> = {};
+        for (const layer of LAYERS) {
+          const [image, old] = [this.#images[layer], this.#layers[layer]];
+          if (image) next[layer] = old?.image === image ? old : new Pyramid(image);
+        }
+        for (const layer of Object.values(next)) {
+          if (!layer.built) await layer.build();
+        }
+        const [old, now] = [this.#layers.original?.image, next.original?.image];
+        if (now && (old?.width !== now.width || old.height !== now.height)) this.#place = null;
+        this.#layers = next;
+        this.#changed();
       }
-      for (const layer of Object.values(next)) {
-        if (!layer.built) await layer.build();
-      }
-      const [old, now] = [this.#layers.original?.image, next.original?.image];
-      if (now && (old?.width !== now.width || old.height !== now.height)) this.#place = null;
-      this.#layers = next;
-      this.#changed();
+    } finally {
+      this.#preparing = false;
     }
-    this.#preparing = false;
   }
 
   #fitted(): Point & { scale: number } {
