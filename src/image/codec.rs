@@ -328,10 +328,11 @@ fn replace(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
     };
     let temporary = temporary_beside(&target)?;
     let written = (|| {
-        let mut file = std::fs::OpenOptions::new().write(true).create_new(true).open(&temporary)?;
-        file.write_all(bytes)?;
-        file.sync_all()?;
-        drop(file);
+        {
+            let mut file = std::fs::OpenOptions::new().write(true).create_new(true).open(&temporary)?;
+            file.write_all(bytes)?;
+            file.sync_all()?;
+        }
         std::fs::rename(&temporary, &target)
     })();
     if written.is_err() {

@@ -5,6 +5,8 @@
  * the picture, arrow keys move it, + and - zoom, 0 fits and 1 shows one picture pixel per screen pixel.
  */
 
+import { type Box, type Place, Pyramid } from "./pyramid.js";
+
 export type Look = "split" | "original" | "enhanced" | "difference";
 
 const STYLE = `
@@ -28,9 +30,17 @@ const STYLE = `
 const LARGEST = 32;
 
 type Layer = "original" | "enhanced" | "difference";
+const LAYERS: readonly Layer[] = ["original", "enhanced", "difference"];
 interface Point {
   x: number;
   y: number;
+}
+
+/** Puts a picture of a whole scale, but for rounding, on whole pixels: none is blurred. */
+function settled(place: Place): Place {
+  const scale = Math.max(Math.round(place.scale), 1);
+  if (Math.abs(place.scale - scale) > 1e-6) return place;
+  return { x: Math.round(place.x), y: Math.round(place.y), scale };
 }
 
 export class CompareView extends HTMLElement {
@@ -38,8 +48,10 @@ export class CompareView extends HTMLElement {
   readonly #divider = document.createElement("div");
   readonly #names = { left: document.createElement("span"), right: document.createElement("span") };
   readonly #zoom = document.createElement("span");
-  readonly #layers: Partial<Record<Layer, HTMLCanvasElement>> = {};
+  /** What is to be shown, and what is: the same but while a large picture is being prepared. */
   readonly #images: Partial<Record<Layer, ImageData>> = {};
+  #layers: Partial<Record<Layer, Pyramid>> = {};
+  #preparing = false;
   readonly #pointers = new Map<number, Point>();
   #look: Look = "split";
   #held = false;
@@ -72,10 +84,7 @@ export class CompareView extends HTMLElement {
 
   /** The picture as it came; another size fits the view anew. */
   set original(image: ImageData | null) {
-    const old = this.#layers.original;
-    const resized = image && (old?.width !== image.width || old.height !== image.height);
     this.#set("original", image);
-    if (resized) this.fit();
   }
   get original(): ImageData | null {
     return this.#images.original ?? null;
@@ -139,23 +148,37 @@ export class CompareView extends HTMLElement {
   }
 
   #set(layer: Layer, image: ImageData | null): void {
-    if (image) {
-      const canvas = (this.#layers[layer] ??= document.createElement("canvas"));
-      if (canvas.width !== image.width || canvas.height !== image.height) {
-        canvas.width = image.width;
-        canvas.height = image.height;
+    if (image) this.#images[layer] = image;
+    else delete this.#images[layer];
+    if (!this.#preparing) void this.#prepare();
+  }
+
+  /** Brings what is shown up to what is to be shown, in one step for all layers; at once unless a picture is large. */
+  async #prepare(): Promise<void> {
+    this.#preparing = true;
+    try {
+      const behind = () => LAYERS.some((layer) => this.#images[layer] !== this.#layers[layer]?.image);
+      while (behind()) {
+        const next: Partial<Record<Layer, Pyramid>> = {};
+        for (const layer of LAYERS) {
+          const [image, old] = [this.#images[layer], this.#layers[layer]];
+          if (image) next[layer] = old?.image === image ? old : new Pyramid(image);
+        }
+        for (const layer of Object.values(next)) {
+          if (!layer.built) await layer.build();
+        }
+        const [old, now] = [this.#layers.original?.image, next.original?.image];
+        if (now && (old?.width !== now.width || old.height !== now.height)) this.#place = null;
+        this.#layers = next;
+        this.#changed();
       }
-      canvas.getContext("2d")?.putImageData(image, 0, 0);
-      this.#images[layer] = image;
-    } else {
-      delete this.#layers[layer];
-      delete this.#images[layer];
+    } finally {
+      this.#preparing = false;
     }
-    this.#changed();
   }
 
   #fitted(): Point & { scale: number } {
-    const { width = 1, height = 1 } = this.#layers.original ?? {};
+    const { width = 1, height = 1 } = this.#layers.original?.image ?? {};
     const scale = Math.min(this.clientWidth / width, this.clientHeight / height, LARGEST) || 1;
     return { x: (this.clientWidth - width * scale) / 2, y: (this.clientHeight - height * scale) / 2, scale };
   }
@@ -190,17 +213,21 @@ export class CompareView extends HTMLElement {
     context.clearRect(0, 0, width, height);
     // Enlarged far enough, pixels are to be seen as pixels.
     context.imageSmoothingEnabled = scale * density < 3;
-    context.imageSmoothingQuality = "high";
-    const paint = (layer: HTMLCanvasElement | undefined) => {
-      if (layer) context.drawImage(layer, x * density, y * density, original.width * scale * density, original.height * scale * density);
+    let fine = true;
+    const paint = (layer: Pyramid | undefined, box: Box) => {
+      if (!layer) return;
+      // A generator may enlarge.
+      const own = (scale * density * original.image.width) / layer.image.width;
+      fine = layer.draw(context, settled({ x: x * density, y: y * density, scale: own }), box) && fine;
     };
     const at = this.#split * width;
     if (look === "split") {
-      this.#clip(context, 0, at, height, () => paint(original));
-      this.#clip(context, at, width - at, height, () => paint(this.#layers.enhanced));
+      this.#clip(context, 0, at, height, (box) => paint(original, box));
+      this.#clip(context, at, width, height, (box) => paint(this.#layers.enhanced, box));
     } else {
-      paint(this.#layers[look]);
+      paint(this.#layers[look], { left: 0, top: 0, right: width, bottom: height });
     }
+    if (!fine) this.#changed();
   }
 
   /** The look that is on the screen. */
@@ -209,12 +236,12 @@ export class CompareView extends HTMLElement {
     return this.#look === "difference" && !this.#layers.difference ? "enhanced" : this.#look;
   }
 
-  #clip(context: CanvasRenderingContext2D, left: number, width: number, height: number, paint: () => void): void {
+  #clip(context: CanvasRenderingContext2D, left: number, right: number, height: number, paint: (box: Box) => void): void {
     context.save();
     context.beginPath();
-    context.rect(left, 0, width, height);
+    context.rect(left, 0, right - left, height);
     context.clip();
-    paint();
+    paint({ left: Math.floor(left), top: 0, right: Math.ceil(right), bottom: height });
     context.restore();
   }
 

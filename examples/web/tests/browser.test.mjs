@@ -45,8 +45,8 @@ function chromiumPath() {
 }
 
 /** The page with the given wishes in its address; closed when the test ends. */
-async function open(t, browser, query, { address = site.address, viewport = { width: 1280, height: 800 } } = {}) {
-  const page = await browser.newPage({ viewport, acceptDownloads: true });
+async function open(t, browser, query, { address = site.address, viewport = { width: 1280, height: 800 }, ...rest } = {}) {
+  const page = await browser.newPage({ viewport, acceptDownloads: true, ...rest });
   page.setDefaultTimeout(LONG);
   t.after(() => page.close());
   page.on("pageerror", (error) => console.error(`page: ${error.message}`));
@@ -195,16 +195,153 @@ test("a long run is stopped, and the page never freezes", async (t) => {
   assert.ok(await page.isVisible("#work"), "weights that are none end the run");
   await page.click("#message-close");
 
+  const stage = await page.locator(".stage").boundingBox();
   for (const way of ["mouse", "keyboard"]) {
     if (way === "mouse") await page.click("#stop");
     else await page.press("#stop", "Enter");
     await status(page, "Stopped");
     await page.waitForSelector("#work", { state: "hidden" });
     assert.ok(await page.isDisabled("#save"));
+    assert.deepEqual(await page.locator(".stage").boundingBox(), stage, "the picture jumps");
     assert.equal(await page.evaluate(() => document.activeElement.id), "view", "the focus is lost with the button");
     await page.click("#again");
     await page.waitForSelector("#stop", { state: "visible" });
   }
+});
+
+test("a large picture holds the page for no longer than a small one", async (t) => {
+  const file = join(folder, "large.png");
+  writeFileSync(file, encode(4096, 4096, {}, (x, y) => (x ^ y) & 255));
+  const page = await open(t, withoutGpu, "start=empty");
+  await status(page, "ready");
+  await page.evaluate(() => {
+    window.answer = new ImageData(4096, 4096);
+    new Uint32Array(window.answer.data.buffer).fill(0xff808080);
+  });
+  // Time depends on what else runs; how much a canvas is asked to take in or to draw from at once does not.
+  await page.evaluate(() => {
+    window.mostPixels = 0;
+    for (const method of ["putImageData", "drawImage"]) {
+      const original = CanvasRenderingContext2D.prototype[method];
+      CanvasRenderingContext2D.prototype[method] = function (source, ...rest) {
+        window.mostPixels = Math.max(window.mostPixels, this.canvas.width * this.canvas.height, method === "drawImage" ? source.width * source.height : 0);
+        return original.call(this, source, ...rest);
+      };
+    }
+  });
+  const frames = () => page.evaluate(async () => {
+    for (let i = 0; i < 5; i++) await new Promise((resolve) => requestAnimationFrame(resolve));
+  });
+  const middle = () => page.evaluate(() => {
+    const canvas = document.getElementById("view").shadowRoot.querySelector("canvas");
+    return canvas.getContext("2d").getImageData(canvas.width / 2 + 40, canvas.height / 2, 1, 1).data[0];
+  });
+  await withoutGpu.startTracing(page, { categories: ["toplevel", "disabled-by-default-devtools.timeline", "__metadata"] });
+  const chooser = page.waitForEvent("filechooser");
+  await page.click(".panel [data-do=open]");
+  await (await chooser).setFiles(file);
+  await status(page, "Enhancing");
+  await page.waitForFunction(() => document.getElementById("view").shadowRoot.querySelector(".zoom").textContent !== "");
+  await page.evaluate(() => void (document.getElementById("view").enhanced = window.answer));
+  await page.waitForFunction(() => document.getElementById("view").shadowRoot.querySelector(".right").checkVisibility());
+  await frames();
+  for (const factor of [2, 4]) {
+    await page.evaluate((by) => document.getElementById("view").zoomBy(by), factor);
+    await frames();
+  }
+  const { traceEvents } = JSON.parse(await withoutGpu.stopTracing());
+  assert.equal(await middle(), 128, "the answer is not drawn");
+  const main = new Set(traceEvents.filter(({ args }) => args?.name === "CrRendererMain").map(({ pid, tid }) => `${pid}/${tid}`));
+  const tasks = traceEvents.filter(({ name, tdur, pid, tid }) => name === "RunTask" && tdur && main.has(`${pid}/${tid}`));
+  assert.ok(tasks.length > 100, "the trace has no tasks");
+  const longest = Math.max(...tasks.map(({ tdur }) => tdur / 1000));
+  const wall = Math.max(...tasks.map(({ dur }) => dur / 1000));
+  const pixels = await page.evaluate(() => window.mostPixels);
+  t.diagnostic(`longest of ${tasks.length} tasks of the page while it opens, compares and zooms 4096x4096: ${wall.toFixed(0)} ms, ` +
+    `${longest.toFixed(0)} ms of its own processor time; largest canvas: ${pixels} pixels`);
+  assert.ok(pixels <= 1280 * 800, `a canvas of ${pixels} pixels`);
+  assert.ok(longest < 100, `a task of ${longest} ms`);
+});
+
+test("a large picture is drawn in tiles as it would be in one piece", async (t) => {
+  const page = await open(t, withoutGpu, "start=empty");
+  const found = await page.evaluate(async () => {
+    const { Pyramid, halveRow } = await import(new URL("pyramid.js", location.href).href);
+    const image = new ImageData(1701, 1299); // odd, and several tiles
+    for (let i = 0; i < image.data.length; i++) {
+      const [x, y] = [(i >> 2) % 1701, Math.floor((i >> 2) / 1701)];
+      // Slopes that tell a pixel beside the right one, but not the fraction of one that browsers may round away.
+      image.data[i] = i % 4 === 3 ? 255 : 128 + 60 * Math.sin(x / 9) + 60 * Math.cos(y / 9 + (i % 4));
+    }
+    const levels = [image];
+    for (let from = image; from.width > 512; levels.push(from)) {
+      const half = new ImageData(Math.ceil(from.width / 2), Math.ceil(from.height / 2));
+      for (let row = 0; row < half.height; row++) halveRow(from, half, row);
+      from = half;
+    }
+    const pyramid = new Pyramid(image);
+    const before = pyramid.built;
+    await pyramid.build();
+    const canvas = () => Object.assign(document.createElement("canvas"), { width: 900, height: 700 }).getContext("2d");
+    const largest = {};
+    for (const [level, scale] of [[0, 1], [0, 2.3], [0, 0.6], [1, 0.4], [1, 0.5], [2, 0.23]]) {
+      const [drawn, expected, whole] = [canvas(), canvas(), document.createElement("canvas")];
+      const place = scale === 1 ? { x: -300, y: -400, scale } : { x: -13.4, y: 7.7, scale };
+      while (!pyramid.draw(drawn, place, { left: 0, top: 0, right: 900, bottom: 700 })) drawn.clearRect(0, 0, 900, 700);
+      const { width, height } = Object.assign(whole, { width: levels[level].width, height: levels[level].height });
+      whole.getContext("2d").putImageData(levels[level], 0, 0);
+      expected.imageSmoothingQuality = scale < 1 ? "low" : "high";
+      expected.drawImage(whole, place.x, place.y, width * 2 ** level * scale, height * 2 ** level * scale);
+      // Edges of the picture fall on whole canvas pixels.
+      const [x, y] = [Math.max(Math.ceil(place.x), 0) + 1, Math.max(Math.ceil(place.y), 0) + 1];
+      const [right, bottom] = [place.x + 1701 * scale, place.y + 1299 * scale].map((edge, axis) => Math.min(Math.floor(edge) - 1, [900, 700][axis]));
+      const [a, b] = [drawn, expected].map((context) => context.getImageData(x, y, right - x, bottom - y).data);
+      largest[scale] = a.reduce((most, value, index) => Math.max(most, Math.abs(value - b[index])), 0);
+    }
+    return { before, largest };
+  });
+  assert.equal(found.before, false);
+  assert.equal(found.largest[1], 0, "pixels that fall on pixels are changed");
+  t.diagnostic(`levels apart, by scale: ${JSON.stringify(found.largest)}`);
+  for (const [scale, largest] of Object.entries(found.largest)) assert.ok(largest <= 2, `${largest} levels apart at ${scale}`);
+});
+
+test("one pixel per pixel shows the picture's own pixels, wherever it is moved", async (t) => {
+  const page = await open(t, withoutGpu, "start=empty", { viewport: { width: 1281, height: 801 } });
+  await status(page, "ready");
+  await give(page, "open", "scan.png", speckle(240, 181));
+  await status(page, "enhanced by sonolume-s");
+  await page.focus("#view");
+  await page.keyboard.press("1");
+  await page.evaluate(() => (document.getElementById("view").look = "original"));
+  const different = await page.evaluate(async () => {
+    for (let i = 0; i < 3; i++) await new Promise((resolve) => requestAnimationFrame(resolve));
+    const view = document.getElementById("view");
+    const canvas = view.shadowRoot.querySelector("canvas");
+    const { width, height, data } = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height);
+    const first = data.findIndex((value, index) => index % 4 === 3 && value > 0) >> 2;
+    const [left, top] = [first % width, Math.floor(first / width)];
+    if (left + 240 > width || top + 181 > height) return "the picture is not there";
+    const { data: own } = view.original;
+    let count = 0;
+    for (let y = 0; y < 181; y++) {
+      for (let x = 0; x < 240; x++) count += Number(data[4 * ((top + y) * width + left + x)] !== own[4 * (y * 240 + x)]);
+    }
+    return count;
+  });
+  assert.equal(different, 0);
+});
+
+test("halving takes the mean of four pixels, colours by their alpha", async () => {
+  const { halveRow } = await import("../site/pyramid.js");
+  const picture = (width, height, pixels) => ({ width, height, data: Uint8ClampedArray.from(pixels.flat()) });
+  const from = picture(3, 2, [
+    [10, 0, 255, 255], [20, 0, 255, 255], [7, 8, 9, 255],
+    [30, 1, 255, 255], [41, 1, 254, 255], [99, 200, 30, 0],
+  ]);
+  const to = picture(2, 1, [0, 0, 0, 0, 0, 0, 0, 0]);
+  halveRow(from, to, 0);
+  assert.deepEqual([...to.data], [25, 1, 255, 255, 7, 8, 9, 128]);
 });
 
 test("an abort stops the worker between tiles, and it works on", async (t) => {
@@ -306,8 +443,9 @@ test("a picture of one pixel fits without being blown up, and nothing is called 
 });
 
 test("a phone has everything within its screen", async (t) => {
-  const page = await open(t, withoutGpu, "", { viewport: { width: 390, height: 844 } });
+  const page = await open(t, withoutGpu, "", { viewport: { width: 390, height: 844 }, hasTouch: true, isMobile: true });
   await status(page, "enhanced by sonolume-s");
+  assert.ok(await page.isVisible("text=Pinch to zoom") && !(await page.isVisible("text=Wheel")), "a phone is told of keys and wheels");
   await give(page, "weights", "stranger.safetensors", Buffer.concat([Buffer.from([2, 0, 0, 0, 0, 0, 0, 0]), Buffer.from("{}")]));
   await message(page, "stranger.safetensors");
   // As long as messages get.
@@ -322,6 +460,22 @@ test("a phone has everything within its screen", async (t) => {
   assert.equal(await page.evaluate(() => document.documentElement.scrollWidth), 390);
 });
 
+test("a phone on its side leaves room for the controls", async (t) => {
+  const page = await open(t, withoutGpu, "start=empty", { viewport: { width: 844, height: 390 }, hasTouch: true, isMobile: true });
+  await status(page, "ready");
+  await page.locator("#strength").scrollIntoViewIfNeeded();
+  const shown = await page.evaluate(() => {
+    const { left, top, width, height } = document.getElementById("strength").getBoundingClientRect();
+    return document.elementFromPoint(left + width / 2, top + height / 2).id;
+  });
+  assert.equal(shown, "strength");
+  const room = await page.evaluate(() => {
+    scrollTo(0, document.body.scrollHeight);
+    return document.querySelector(".room").getBoundingClientRect().bottom;
+  });
+  assert.ok(room < 390 / 2, `the viewer covers ${room} of 390 pixels`);
+});
+
 test("other weights are loaded, and the open picture is enhanced again", async (t) => {
   const page = await open(t, withoutGpu, "start=empty");
   await status(page, "ready");
@@ -330,6 +484,17 @@ test("other weights are loaded, and the open picture is enhanced again", async (
   await give(page, "weights", "mine.safetensors", readFileSync(join(root, "weights/sonolume-s.safetensors")));
   await status(page, "enhanced by mine");
   assert.equal(await page.inputValue("#model"), "file/mine.safetensors");
+});
+
+test("the choice of a view moves no other control", async (t) => {
+  const page = await open(t, withoutGpu, "start=empty");
+  await status(page, "ready");
+  const places = () => page.evaluate(() => [...document.querySelectorAll(".choice label")].map((label) => label.getBoundingClientRect().toJSON()));
+  const before = await places();
+  for (const look of ["difference", "enhanced", "original", "split"]) {
+    await page.check(`input[value=${look}]`, { force: true });
+    assert.deepEqual(await places(), before, look);
+  }
 });
 
 test("dropped and pasted pictures are opened", async (t) => {
