@@ -7,7 +7,7 @@ use std::time::Duration;
 use web_time::Instant;
 
 use crate::error::{Error, Result};
-use crate::gpu::{DeviceInfo, Precision, Surface, Transfer};
+use crate::gpu::{DeviceInfo, DeviceKind, Precision, Surface, Transfer};
 use crate::image::Frame;
 use crate::models::{DEFAULT_MODEL, Model, ValueRange};
 use crate::tensor::HostTensor;
@@ -24,9 +24,15 @@ pub use run::TileSize;
 
 use engine::Engine;
 
-/// Memory that activations may take unless the builder says otherwise: little enough for integrated GPUs and browsers,
-/// and enough for a 1024x768 frame of the default generator in one piece.
-pub const DEFAULT_MEMORY_LIMIT_BYTES: u64 = 512 << 20;
+/// Memory that activations may take on a device of this kind unless the builder says otherwise. 2 GiB on the CPU and on
+/// cards with memory of their own, where small tiles would compute most pixels twice; 512 MiB on other GPUs and in
+/// browsers, enough for a 1024x768 frame of the default generator in one piece.
+pub const fn default_memory_limit_bytes(kind: DeviceKind) -> u64 {
+    match kind {
+        DeviceKind::Cpu | DeviceKind::Software | DeviceKind::Discrete if cfg!(not(target_arch = "wasm32")) => 2 << 30,
+        _ => 512 << 20,
+    }
+}
 
 /// Where a generator comes from.
 #[derive(Clone, Debug)]
@@ -93,7 +99,7 @@ pub struct EnhancerBuilder {
     precision: Precision,
     tile: TileSize,
     strength: f32,
-    memory_limit_bytes: u64,
+    memory_limit_bytes: Option<u64>,
     cache_dir: Option<PathBuf>,
 }
 
@@ -129,9 +135,9 @@ impl EnhancerBuilder {
         self
     }
 
-    /// The most memory that activations should take; the default is [`DEFAULT_MEMORY_LIMIT_BYTES`].
+    /// The most memory that activations should take; the default is [`default_memory_limit_bytes`].
     pub fn memory_limit_bytes(mut self, bytes: u64) -> Self {
-        self.memory_limit_bytes = bytes;
+        self.memory_limit_bytes = Some(bytes);
         self
     }
 
@@ -163,14 +169,10 @@ impl EnhancerBuilder {
             model = model.then(next.load()?)?;
         }
         let engine = Engine::new(model.graph.clone(), self.device, self.precision, self.cache_dir).await?;
+        let memory_limit_bytes =
+            self.memory_limit_bytes.unwrap_or_else(|| default_memory_limit_bytes(engine.info().kind));
         Ok(Enhancer {
-            inner: Arc::new(Inner {
-                engine,
-                model,
-                tile: self.tile,
-                strength: self.strength,
-                memory_limit_bytes: self.memory_limit_bytes,
-            }),
+            inner: Arc::new(Inner { engine, model, tile: self.tile, strength: self.strength, memory_limit_bytes }),
         })
     }
 }
@@ -225,7 +227,7 @@ impl Enhancer {
             precision: Precision::F32,
             tile: TileSize::Auto,
             strength: 1.0,
-            memory_limit_bytes: DEFAULT_MEMORY_LIMIT_BYTES,
+            memory_limit_bytes: None,
             cache_dir: None,
         }
     }

@@ -7,7 +7,6 @@ use std::sync::Arc;
 
 use clap::{Args, ValueEnum};
 use serde_json::{Value, json};
-use sonolume::enhancer::DEFAULT_MEMORY_LIMIT_BYTES;
 use sonolume::gpu::{Context, DeviceKind};
 use sonolume::models::DEFAULT_MODEL;
 use sonolume::{Device, DeviceInfo, Enhancer, ModelSource, Precision, TileSize};
@@ -44,9 +43,10 @@ pub struct DeviceOptions {
     #[arg(long, default_value = "auto", value_name = "auto|PIXELS")]
     tile: Tile,
 
-    /// The most memory that activations should take, in MiB.
-    #[arg(long, value_name = "MIB", default_value_t = DEFAULT_MEMORY_LIMIT_BYTES >> 20, value_parser = clap::value_parser!(u64).range(1..1 << 40))]
-    memory_limit: u64,
+    /// The most memory that activations should take, in MiB; the default is 2048 on the CPU and on cards with memory of
+    /// their own, else 512.
+    #[arg(long, value_name = "MIB", value_parser = clap::value_parser!(u64).range(1..1 << 40))]
+    memory_limit: Option<u64>,
 
     /// Where a GPU's compiled kernels are kept, so that the next run starts faster; the default is a folder among the
     /// user's caches.
@@ -119,11 +119,10 @@ impl DeviceOptions {
     /// As `open`, on a device that is open already.
     pub fn open_on(&self, device: Device, models: &[OsString], console: &Console) -> Result<Enhancer> {
         let precision = self.precision();
-        let mut builder = Enhancer::builder()
-            .device(device)
-            .precision(precision)
-            .tile(self.tile.0)
-            .memory_limit_bytes(self.memory_limit << 20);
+        let mut builder = Enhancer::builder().device(device).precision(precision).tile(self.tile.0);
+        if let Some(mebibytes) = self.memory_limit {
+            builder = builder.memory_limit_bytes(mebibytes << 20);
+        }
         if let Some(folder) = self.kernel_cache.clone().or_else(kernel_cache) {
             builder = builder.cache_dir(folder);
         }

@@ -20,7 +20,7 @@ use crate::tile::{self, Tile};
 /// How large tiles are.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum TileSize {
-    /// The whole image where its activations fit the memory limit, else the largest tile that does.
+    /// The whole image where its activations fit the memory limit, else in the tiles that fit it and overlap least.
     #[default]
     Auto,
     /// Cores of this many pixels in height and width, rounded up to the generator's alignment.
@@ -335,21 +335,55 @@ impl<'a, 'j> Run<'a, 'j> {
         }
     }
 
-    /// The largest core, found by halving, whose activations fit the limits.
+    /// The core whose activations fit the limits and which computes the fewest pixels in all: tiles overlap.
     fn automatic_core(&self, segment: &Segment) -> Result<[usize; 2]> {
-        let mut tile = Tile { rows: 0..self.canvas.size[0], columns: 0..self.canvas.size[1] };
-        loop {
-            // In the middle of the image the halo is on all sides.
-            let middle = self.canvas.centred(&tile);
-            if self.fits(&self.canvas.plan(segment, &middle)?.plan) {
-                return Ok(tile.size());
-            }
+        let size = self.canvas.size;
+        let mut tile = Tile { rows: 0..size[0], columns: 0..size[1] };
+        // In the middle of the image the halo is on all sides.
+        let fits = |tile: &Tile| Ok(self.fits(&self.canvas.plan(segment, &self.canvas.centred(tile))?.plan));
+        // Halving finds some core that fits.
+        while !fits(&tile)? {
             match tile.split(self.canvas.alignment) {
                 Some([first, _]) => tile = first,
                 // The smallest tile is tried whatever the limit says; the device has the last word.
                 None => return Ok(tile.size()),
             }
         }
+        // Others take as few cuts or fewer.
+        let cores = [0, 1].map(|axis| {
+            let cuts = size[axis].div_ceil(tile.size()[axis]);
+            let core = |count: usize| size[axis].div_ceil(count).next_multiple_of(self.canvas.alignment[axis]);
+            let mut cores: Vec<usize> = (1..=cuts).map(|count| core(count).min(size[axis])).collect();
+            cores.dedup();
+            cores
+        });
+        let extents = |axis: Axis| -> Result<Vec<[usize; 3]>> {
+            let at = axis as usize;
+            let extent = |core: usize| {
+                let region = self.canvas.region(segment, self.canvas.middle(core, axis), axis)?;
+                Ok([core, size[at].div_ceil(core), region.len() as usize])
+            };
+            cores[at].iter().map(|&core| extent(core)).collect()
+        };
+        let (rows, columns) = (extents(Axis::Vertical)?, extents(Axis::Horizontal)?);
+        let mut candidates = Vec::new();
+        for [height, down, rows] in rows {
+            for &[width, across, columns] in &columns {
+                candidates.push((down * rows * across * columns, rows * columns, [height, width]));
+            }
+        }
+        candidates.sort_unstable();
+        // A tile of this many pixels is too large.
+        let mut too_large = usize::MAX;
+        for (_, pixels, core) in candidates {
+            if pixels < too_large {
+                if fits(&Tile { rows: 0..core[0], columns: 0..core[1] })? {
+                    return Ok(core);
+                }
+                too_large = pixels;
+            }
+        }
+        Ok(tile.size())
     }
 
     /// Computes the global operators behind a segment from whole tensors, on the CPU.
@@ -375,20 +409,26 @@ impl Canvas<'_> {
             for (span, &value) in cores.iter_mut().zip(&segment.outputs) {
                 span[at] = self.to_value(core, value, axis);
             }
-            let wanted: Vec<Span> = cores.iter().map(|span| span[at]).collect();
-            let sizes: Vec<usize> = segment.inputs.iter().map(|value| self.sizes[at][value.0]).collect();
-            let reads = segment.graph.reads(axis, &wanted, &sizes)?;
-            let mut region = core;
-            for (&value, span) in segment.inputs.iter().zip(reads) {
-                let scale = self.graph.scale_of(value, axis);
-                if scale.up > 0 && !span.is_empty() {
-                    region = region.union(to_image(span, scale));
-                }
-            }
-            regions[at] = region.align(self.alignment[at]).clip(self.size[at]);
+            regions[at] = self.region(segment, core, axis)?;
         }
         let places: Vec<Place> = segment.inputs.iter().map(|&value| self.place(value, regions)).collect();
         Ok(Planned { plan: segment.graph.plan(&places)?, cores })
+    }
+
+    /// The image's pixels that a tile with this core reads.
+    fn region(&self, segment: &Segment, core: Span, axis: Axis) -> Result<Span> {
+        let at = axis as usize;
+        let wanted: Vec<Span> = segment.outputs.iter().map(|&value| self.to_value(core, value, axis)).collect();
+        let sizes: Vec<usize> = segment.inputs.iter().map(|value| self.sizes[at][value.0]).collect();
+        let reads = segment.graph.reads(axis, &wanted, &sizes)?;
+        let mut region = core;
+        for (&value, span) in segment.inputs.iter().zip(reads) {
+            let scale = self.graph.scale_of(value, axis);
+            if scale.up > 0 && !span.is_empty() {
+                region = region.union(to_image(span, scale));
+            }
+        }
+        Ok(region.align(self.alignment[at]).clip(self.size[at]))
     }
 
     /// The pixels of `value` that belong to the image's pixels `span`. What a value has beyond the image, a padding to a
@@ -416,11 +456,18 @@ impl Canvas<'_> {
 
     /// A tile of the same size near the middle of the image.
     fn centred(&self, tile: &Tile) -> Tile {
-        let place = |length: usize, axis: usize| {
-            let start = (self.size[axis] - length) / 2 / self.alignment[axis] * self.alignment[axis];
-            start..start + length
-        };
-        Tile { rows: place(tile.rows.len(), 0), columns: place(tile.columns.len(), 1) }
+        let [rows, columns] = Axis::BOTH.map(|axis| {
+            let span = self.middle(tile.size()[axis as usize], axis);
+            span.start as usize..span.end as usize
+        });
+        Tile { rows, columns }
+    }
+
+    /// `length` pixels near the middle of the image.
+    fn middle(&self, length: usize, axis: Axis) -> Span {
+        let at = axis as usize;
+        let start = (self.size[at] - length) / 2 / self.alignment[at] * self.alignment[at];
+        Span::new(start as i64, (start + length) as i64)
     }
 }
 

@@ -6,6 +6,7 @@ mod cli;
 mod contract;
 mod device_state;
 mod extents;
+mod fusion;
 mod harness;
 mod house;
 mod misfits;
