@@ -37,6 +37,9 @@ pub(super) fn run(op: &WindowAttention, io: &Io, weights: &[Vec<f32>], inputs: &
     });
 }
 
+/// Numbers that are summed side by side: a vector or several of any instruction set.
+const SIDE_BY_SIDE: usize = 16;
+
 /// One head of one window.
 #[derive(Default)]
 struct Scratch {
@@ -46,7 +49,7 @@ struct Scratch {
     queries: Vec<f32>,
     /// Keys, `[head_channels, tokens]`.
     keys: Vec<f32>,
-    /// Values, `[tokens, head_channels]`.
+    /// Values, `[tokens, head_channels]`, the channels filled up to whole vectors with zeros.
     values: Vec<f32>,
     /// Scores of one query, then their exponentials.
     scores: Vec<f32>,
@@ -67,9 +70,11 @@ impl Scratch {
         let (size, channels, lanes) = (op.head_channels, op.heads * op.head_channels, shape.padded_channels());
         let tokens = rows.len() * columns.len();
         self.columns = columns.len();
-        for buffer in [&mut self.queries, &mut self.keys, &mut self.values] {
+        for buffer in [&mut self.queries, &mut self.keys] {
             buffer.resize(tokens * size, 0.0);
         }
+        let filled = size.next_multiple_of(SIDE_BY_SIDE);
+        self.values.resize(tokens * filled, 0.0);
         self.scores.resize(tokens, 0.0);
         let pixels = rows.clone().flat_map(|y| columns.clone().map(move |x| y * shape.width + x));
         for (token, pixel) in pixels.enumerate() {
@@ -83,7 +88,7 @@ impl Scratch {
             for (to, from) in self.keys[token..].iter_mut().step_by(tokens).zip(key) {
                 *to = from * factor;
             }
-            self.values[token * size..][..size].copy_from_slice(value);
+            self.values[token * filled..][..size].copy_from_slice(value);
         }
     }
 }
@@ -140,26 +145,93 @@ fn attend(
                 *score = *bias;
             }
         }
+        let (chunks, rest) = scores.as_chunks_mut::<{ 2 * SIDE_BY_SIDE }>();
+        let first = tokens - rest.len();
+        for (index, scores) in chunks.iter_mut().enumerate() {
+            let mut sums = *scores;
+            for (query, keys) in query.iter().zip(keys.chunks_exact(tokens)) {
+                let keys = &keys[index * sums.len()..][..2 * SIDE_BY_SIDE];
+                for lane in 0..2 * SIDE_BY_SIDE {
+                    sums[lane] += query * keys[lane];
+                }
+            }
+            *scores = sums;
+        }
         for (query, keys) in query.iter().zip(keys.chunks_exact(tokens)) {
-            for (score, key) in scores.iter_mut().zip(keys) {
+            for (score, key) in rest.iter_mut().zip(&keys[first..]) {
                 *score += query * key;
             }
         }
-        let peak = scores.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+        let peak = largest(scores);
         for score in scores.iter_mut() {
             *score = exp(*score - peak);
         }
-        let total: f32 = scores.iter().sum();
+        let total = sum(scores);
         let at = (y * shape.width + columns.start + x) * shape.padded_channels() + head * size;
         let output = &mut band[at..][..size];
-        output.fill(0.0);
-        for (weight, values) in scores.iter().zip(values.chunks_exact(size)) {
-            for (output, value) in output.iter_mut().zip(values) {
-                *output += weight * value;
+        for (channel, output) in (0..).step_by(SIDE_BY_SIDE).zip(output.chunks_mut(SIDE_BY_SIDE)) {
+            let mixed = mix(scores, &values[channel..], size.next_multiple_of(SIDE_BY_SIDE));
+            for (output, value) in output.iter_mut().zip(mixed) {
+                *output = value / total;
             }
         }
-        for output in output {
-            *output /= total;
+    }
+}
+
+/// The sum of `values` at every `stride`, each times its weight, for the first channels. Four sums take turns, so that one
+/// addition need not wait for the last.
+#[inline(always)]
+fn mix(weights: &[f32], values: &[f32], stride: usize) -> [f32; SIDE_BY_SIDE] {
+    let mut sums = [[0.0; SIDE_BY_SIDE]; 4];
+    let (fours, rest) = weights.as_chunks::<4>();
+    for (index, weights) in fours.iter().enumerate() {
+        let values = &values[4 * index * stride..][..3 * stride + SIDE_BY_SIDE];
+        for part in 0..4 {
+            let values = &values[part * stride..][..SIDE_BY_SIDE];
+            for lane in 0..SIDE_BY_SIDE {
+                sums[part][lane] += weights[part] * values[lane];
+            }
         }
     }
+    for (index, weight) in rest.iter().enumerate() {
+        let values = &values[(4 * fours.len() + index) * stride..][..SIDE_BY_SIDE];
+        for lane in 0..SIDE_BY_SIDE {
+            sums[index][lane] += weight * values[lane];
+        }
+    }
+    let mut total = [0.0; SIDE_BY_SIDE];
+    for lane in 0..SIDE_BY_SIDE {
+        total[lane] = (sums[0][lane] + sums[1][lane]) + (sums[2][lane] + sums[3][lane]);
+    }
+    total
+}
+
+#[inline(always)]
+fn largest(values: &[f32]) -> f32 {
+    let mut lanes = [f32::NEG_INFINITY; SIDE_BY_SIDE];
+    let (chunks, rest) = values.as_chunks::<SIDE_BY_SIDE>();
+    for chunk in chunks {
+        for lane in 0..SIDE_BY_SIDE {
+            lanes[lane] = if lanes[lane] > chunk[lane] { lanes[lane] } else { chunk[lane] };
+        }
+    }
+    for (lane, &value) in lanes.iter_mut().zip(rest) {
+        *lane = lane.max(value);
+    }
+    lanes.into_iter().fold(f32::NEG_INFINITY, f32::max)
+}
+
+#[inline(always)]
+fn sum(values: &[f32]) -> f32 {
+    let mut lanes = [0.0; SIDE_BY_SIDE];
+    let (chunks, rest) = values.as_chunks::<SIDE_BY_SIDE>();
+    for chunk in chunks {
+        for lane in 0..SIDE_BY_SIDE {
+            lanes[lane] += chunk[lane];
+        }
+    }
+    for (lane, value) in lanes.iter_mut().zip(rest) {
+        *lane += value;
+    }
+    lanes.into_iter().sum()
 }
