@@ -199,11 +199,11 @@ class Head(nn.Module):
 
 
 class SignalGate(nn.Conv2d):
-    """tanh(relu(mean of 7x7 pixels in grey levels - 1/2)), replicate padding; not trained. 0 where the mean is at most half a
-    level, 0.46 at one, 0.91 at two, 1 from four on: where there is no signal, nothing may be added to the input. Without it
+    """tanh(relu(mean of 7x7 pixels in grey levels - 1/2) / 3), replicate padding; not trained. 0 where the mean is at most half a
+    level, 0.16 at one, 0.46 at two, 0.91 at five: where there is no signal, nothing may be added to the input. Without it
     black was lifted, above all beside bright edges, and terms of the loss against that darkened what is merely dim."""
 
-    BLACK, SOFT = 0.5 / 255, 1 / 255
+    BLACK, SOFT = 0.5 / 255, 3 / 255
 
     def __init__(self):
         super().__init__(1, 1, 7)

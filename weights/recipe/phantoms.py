@@ -49,6 +49,54 @@ def image(rng, echo, dots, lateral: float, axial: float, gain_db: float = -22.0,
     return np.clip(1 + 20 * np.log10(np.maximum(a, 1e-6)) / dynamic_range, 0, 1).astype(np.float32)
 
 
+def sector_pair(rng, size: int):
+    """(sharp, wide, rows): a curvilinear scan of vessels, cysts and bright interfaces, some with a shadow. The waves are
+    simulated along the beams and converted to the image; outside the sector both are black. What is anechoic in `sharp` is
+    so in `wide`, however much the tissue around it is attenuated there."""
+    yy, xx = np.mgrid[:size, :size] / size
+    half = rng.uniform(0.45, 0.75)  # opening, radians each side
+    top = rng.uniform(0.08, 0.25)  # from the apex to the face of the probe
+    centre = rng.uniform(0.42, 0.58)
+    deep = rng.uniform(0.85, 1.05)
+    lines, samples = int(1.5 * size), int(1.3 * size)
+    angle = np.linspace(-half, half, lines)[None]
+    radius = (top + np.linspace(0, 1, samples) * deep)[:, None]
+    x, y = centre + radius * np.sin(angle), radius * np.cos(angle) - top * np.cos(half)
+    echo = 10 ** (0.3 * ndimage.zoom(rng.uniform(-1, 1, (5, 5)), (samples / 5, lines / 5), order=3, mode="nearest", grid_mode=True))
+    for _ in range(rng.integers(1, 3)):  # interfaces along the arcs
+        at, thick, mid, wide = rng.uniform(0.15, 0.9) * deep + top, rng.uniform(0.004, 0.02), rng.uniform(-0.6, 0.6) * half, rng.uniform(0.1, 1.2)
+        bow = at + rng.uniform(-0.15, 0.15) * (angle - mid) ** 2 / half**2 + 0.01 * np.sin(angle * rng.uniform(3, 20))
+        on = np.exp(-0.5 * ((radius - bow) / thick) ** 2) * np.exp(-0.5 * ((angle - mid) / (wide * half)) ** 4)
+        echo = echo * (1 + rng.uniform(5, 60) * on)
+        if rng.random() < 0.5:  # what lies behind is in its shadow
+            echo = echo * 10 ** (-rng.uniform(0.7, 3) / (1 + np.exp(-(radius - bow) / 0.015)) * np.exp(-0.5 * ((angle - mid) / (wide * half)) ** 4))
+    if rng.random() < 0.3:  # a deep interface across the whole sector, with little behind it
+        bow = rng.uniform(0.55, 0.95) * deep + top + rng.uniform(-0.1, 0.1) * angle**2 / half**2
+        echo = echo * (1 + rng.uniform(5, 60) * np.exp(-0.5 * ((radius - bow) / rng.uniform(0.004, 0.012)) ** 2))
+        echo = echo * 10 ** (-rng.uniform(1.5, 4) / (1 + np.exp(-(radius - bow) / 0.01)))
+    for _ in range(rng.integers(2, 9)):  # cysts and vessels
+        r = np.exp(rng.uniform(np.log(0.01), np.log(0.1)))
+        long = rng.uniform(1, 8) if rng.random() < 0.5 else 1
+        turn, b, c = rng.uniform(0, np.pi), rng.uniform(0.1, 0.95), rng.uniform(0.15, 0.85)
+        u, v = (x - c) * np.cos(turn) + (y - b) * np.sin(turn), (y - b) * np.cos(turn) - (x - c) * np.sin(turn)
+        echo = echo * ((u / (r * long)) ** 2 + (v / r) ** 2 > 1)
+    if rng.random() < 0.4:
+        echo = echo * 10 ** (-rng.uniform(2, 10) * np.clip((radius - top) / deep - rng.uniform(0.4, 0.8), 0, None))
+    field = rng.standard_normal(echo.shape) + 1j * rng.standard_normal(echo.shape)
+    lateral, axial, gain = rng.uniform(1.6, 4.0), rng.uniform(0.9, 1.8), rng.uniform(-28, -12)
+    sharp = image(rng, echo, [], lateral, axial, gain, 60, field)
+    weaker = echo * 10 ** (-rng.uniform(0, 1.6) * (radius - top) / deep)
+    wide = image(rng, weaker, [], lateral * rng.uniform(1.0, 1.6), axial, gain - rng.uniform(0, 6), rng.uniform(50, 60), field,
+                 floor_db=rng.uniform(-75, -52))
+    # scan conversion
+    dx, dy = xx - centre, yy + top * np.cos(half)
+    r, t = np.hypot(dx, dy), np.arctan2(dx, dy)
+    at = [(r - top) / deep * (samples - 1), (t + half) / (2 * half) * (lines - 1)]
+    seen = (r >= top) & (r <= top + deep) & (abs(t) <= half)
+    sharp, wide = (np.where(seen, ndimage.map_coordinates(v, at, order=1, mode="nearest"), 0).astype(np.float32) for v in (sharp, wide))
+    return sharp, wide ** rng.uniform(1.0, 1.3), np.linspace(0, 1, size, dtype=np.float32)
+
+
 def random_pair(rng, size: int):
     """(sharp, wide): the same tissue through a narrow and a laterally wider point spread function; at times a uniform
     field, at times one that fades with depth into the noise."""

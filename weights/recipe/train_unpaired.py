@@ -13,8 +13,9 @@ The generator's loss is the sum of
                 too dark is corrected only in proportion to what is there, so nothing is lifted out of the black
   black         where the input is black, the output is black, above all beside bright edges; half planes of the replay are
                 blackened for it (most of that is done by the network's signal gate, which this stage adds)
+  gaps          what is much darker than its surroundings (a vessel, a cyst) stays so
   dots          where there is almost nothing, no bright dots
-  grid          no mean pattern of period 2, 4 or 8
+  grid, parity  no mean pattern of period 2, 4 or 8
   replay        the supervised loss of stage one, on images and on simulated phantoms
   identity      a cart image or a good phantom stays as it is, its coarse brightness above all
 
@@ -91,6 +92,19 @@ def black_energy(x, out):
     return (lift * black * (1 + 3 * (F.max_pool2d(x, 25, 1, 12) > 0.1).float())).mean()
 
 
+def gap_energy(x, out):
+    """What 5x5 pixels of the output exceed, where those of the input have at most 0.35 times the brightness of the 41x41 around
+    them, the same share of the output's surroundings. Without it vessels and small cysts are lifted as a whole depth is."""
+
+    def mean(t, k):
+        return F.avg_pool2d(F.pad(t, (k // 2,) * 4, mode="replicate"), k, 1)
+
+    fine, wide = mean(x, 5), mean(x, 41).clamp_min(1e-3)
+    gap = (1 - fine / (0.35 * wide)).clamp(0, 1) * (wide > 10 / 255)
+    kept = fine * (mean(out.detach(), 41) / wide).clamp(1, 3)
+    return (F.relu(mean(out, 5) - kept - 3 / 255) * gap.sqrt()).mean()
+
+
 def coarse(out, t):
     """Mean absolute difference of the local means."""
     return (F.avg_pool2d(out, 16, 8) - F.avg_pool2d(t, 16, 8)).abs().mean()
@@ -122,6 +136,21 @@ def grid_energy(x):
         return t[:, :, :h, :w].reshape(-1, h // 8, 8, w // 8, 8).mean((0, 1, 3))
 
     return ((phase(detail * weight) / phase(weight).clamp_min(1e-3)) ** 2).sum()
+
+
+def parity_energy(x):
+    """Mean of the fine detail with alternating signs along rows, columns and both, in dark areas and everywhere: a pattern of
+    period 2, which the mean over 64 phases sees only once it is visible."""
+    k = gaussian(1.5, 5)
+    low = filter2(F.pad(x, (5, 5, 5, 5), mode="replicate"), k)
+    detail = x - low
+    dark = 1 / (1 + (low.detach().clamp_min(0) / 0.08) ** 2)
+    rows, columns = (1 - 2 * (torch.arange(n, device=x.device) % 2).to(x) for n in x.shape[2:])
+    total = x.new_zeros(())
+    for weight in (dark, torch.ones_like(dark)):
+        for sign in (rows[:, None], columns[None], rows[:, None] * columns[None]):
+            total = total + torch.sqrt(((detail * weight * sign).sum() / weight.sum()) ** 2 + 1e-8) - 1e-4
+    return total
 
 
 class Tone:
@@ -264,8 +293,8 @@ def main():
     p.add_argument("--threads", type=int, default=os.cpu_count())
     p.add_argument("--device", default="auto")
     p.add_argument("--resume", action="store_true")
-    for name, value in dict(adversarial=1.0, texture=0.3, content=3.0, brightness=30.0, black=100.0, dots=50.0, grid=100.0, replay=7.0,
-                            identity=5.0).items():
+    for name, value in dict(adversarial=1.0, texture=0.3, content=3.0, brightness=50.0, black=100.0, gaps=12.0, dots=50.0, grid=100.0,
+                            parity=20.0, replay=7.0, identity=5.0).items():
         p.add_argument(f"--w-{name}", type=float, default=value)
     a = p.parse_args()
 
@@ -322,8 +351,12 @@ def main():
         tensor = lambda items, k: torch.from_numpy(np.stack([v[k] for v in items]))
         t, trows, *_ = carts.batch(max(1, a.batch - 1), 192)
         y = degrade(t, trows, rng, fan=rng.random() < 0.15)
-        if rng.random() < 0.3:
-            sharp, wide = phantoms.random_pair(rng, 192)
+        if rng.random() < 0.45:
+            if rng.random() < 0.6:
+                sharp, wide, depth = phantoms.sector_pair(rng, 192)
+                trows[0] = torch.from_numpy(depth)
+            else:
+                sharp, wide = phantoms.random_pair(rng, 192)
             t[0, 0] = torch.from_numpy(sharp)
             y[:1] = torch.from_numpy(wide)[None, None] if rng.random() < 0.6 else degrade(t[:1], trows[:1], rng)
         if rng.random() < 0.6:
@@ -415,11 +448,13 @@ def main():
             parts |= {f"level{i + 1}": torch.tensor(v) for i, v in enumerate(ratios)}
         if step % 2 == 0:
             parts["grid"] = 2 * grid_energy(fake)
+        parts["parity"] = parity_energy(fake)
         half, half_x = F.avg_pool2d(fake, 2), F.avg_pool2d(x, 2)
         parts["content"] = (1 - lncc(half, half_x, eps=1e-4).mean()) + 0.5 * (
             1 - lncc(F.avg_pool2d(half, 2), F.avg_pool2d(half_x, 2), eps=1e-4).mean())
         parts["brightness"] = tone.loss(fake, rows, organ, h)
         parts["black"] = black_energy(x, fake) + black_energy(y, out)
+        parts["gaps"] = gap_energy(x, fake)
         dim = (F.avg_pool2d(F.pad(x, (4, 4, 4, 4), mode="replicate"), 9, 1) < 2 / 255).float()
         parts["dots"] = (F.relu(fake - x - 8 / 255) * dim).mean()
         parts["replay"] = torch.sqrt((out - t) ** 2 + 1e-4).mean() + 0.1 * (1 - ssim(out, t).mean()) + 0.05 * coarse(out, t)
