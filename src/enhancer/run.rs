@@ -338,32 +338,22 @@ impl<'a, 'j> Run<'a, 'j> {
     /// The core whose activations fit the limits and which computes the fewest pixels in all: tiles overlap.
     fn automatic_core(&self, segment: &Segment) -> Result<[usize; 2]> {
         let size = self.canvas.size;
-        let mut tile = Tile { rows: 0..size[0], columns: 0..size[1] };
-        // In the middle of the image the halo is on all sides.
-        let fits = |tile: &Tile| Ok(self.fits(&self.canvas.plan(segment, &self.canvas.centred(tile))?.plan));
-        // Halving finds some core that fits.
-        while !fits(&tile)? {
-            match tile.split(self.canvas.alignment) {
-                Some([first, _]) => tile = first,
-                // The smallest tile is tried whatever the limit says; the device has the last word.
-                None => return Ok(tile.size()),
-            }
+        let halved = self.halved_core(segment)?;
+        if halved == size {
+            return Ok(size);
         }
-        // Others take as few cuts or fewer.
-        let cores = [0, 1].map(|axis| {
-            let cuts = size[axis].div_ceil(tile.size()[axis]);
-            let core = |count: usize| size[axis].div_ceil(count).next_multiple_of(self.canvas.alignment[axis]);
-            let mut cores: Vec<usize> = (1..=cuts).map(|count| core(count).min(size[axis])).collect();
-            cores.dedup();
-            cores
-        });
+        // Others that take as few cuts or fewer: how long, how often, and how long with what they read around them.
         let extents = |axis: Axis| -> Result<Vec<[usize; 3]>> {
-            let at = axis as usize;
+            let (at, step) = (axis as usize, self.canvas.alignment[axis as usize]);
+            let cuts = size[at].div_ceil(halved[at]);
+            let mut cores: Vec<usize> =
+                (1..=cuts).map(|count| size[at].div_ceil(count).next_multiple_of(step).min(size[at])).collect();
+            cores.dedup();
             let extent = |core: usize| {
-                let region = self.canvas.region(segment, self.canvas.middle(core, axis), axis)?;
+                let (_, region) = self.canvas.reads(segment, self.canvas.middle(core, axis), axis)?;
                 Ok([core, size[at].div_ceil(core), region.len() as usize])
             };
-            cores[at].iter().map(|&core| extent(core)).collect()
+            cores.into_iter().map(extent).collect()
         };
         let (rows, columns) = (extents(Axis::Vertical)?, extents(Axis::Horizontal)?);
         let mut candidates = Vec::new();
@@ -377,13 +367,31 @@ impl<'a, 'j> Run<'a, 'j> {
         let mut too_large = usize::MAX;
         for (_, pixels, core) in candidates {
             if pixels < too_large {
-                if fits(&Tile { rows: 0..core[0], columns: 0..core[1] })? {
+                if self.core_fits(segment, core)? {
                     return Ok(core);
                 }
                 too_large = pixels;
             }
         }
+        Ok(halved)
+    }
+
+    /// The largest core, found by halving, whose activations fit the limits.
+    fn halved_core(&self, segment: &Segment) -> Result<[usize; 2]> {
+        let mut tile = Tile { rows: 0..self.canvas.size[0], columns: 0..self.canvas.size[1] };
+        while !self.core_fits(segment, tile.size())? {
+            match tile.split(self.canvas.alignment) {
+                Some([first, _]) => tile = first,
+                // The smallest tile is tried whatever the limit says; the device has the last word.
+                None => break,
+            }
+        }
         Ok(tile.size())
+    }
+
+    /// True if tiles of this core fit the limits: one in the middle of the image, which has its halo on all sides.
+    fn core_fits(&self, segment: &Segment, core: [usize; 2]) -> Result<bool> {
+        Ok(self.fits(&self.canvas.plan(segment, &self.canvas.centred(core))?.plan))
     }
 
     /// Computes the global operators behind a segment from whole tensors, on the CPU.
@@ -406,17 +414,16 @@ impl Canvas<'_> {
         for (axis, core) in Axis::BOTH.into_iter().zip([&tile.rows, &tile.columns]) {
             let at = axis as usize;
             let core = Span::new(core.start as i64, core.end as i64);
-            for (span, &value) in cores.iter_mut().zip(&segment.outputs) {
-                span[at] = self.to_value(core, value, axis);
-            }
-            regions[at] = self.region(segment, core, axis)?;
+            let wanted;
+            (wanted, regions[at]) = self.reads(segment, core, axis)?;
+            cores.iter_mut().zip(wanted).for_each(|(span, wanted)| span[at] = wanted);
         }
         let places: Vec<Place> = segment.inputs.iter().map(|&value| self.place(value, regions)).collect();
         Ok(Planned { plan: segment.graph.plan(&places)?, cores })
     }
 
-    /// The image's pixels that a tile with this core reads.
-    fn region(&self, segment: &Segment, core: Span, axis: Axis) -> Result<Span> {
+    /// The pixels of each output that a tile with this core is responsible for, and the image's pixels that it reads for them.
+    fn reads(&self, segment: &Segment, core: Span, axis: Axis) -> Result<(Vec<Span>, Span)> {
         let at = axis as usize;
         let wanted: Vec<Span> = segment.outputs.iter().map(|&value| self.to_value(core, value, axis)).collect();
         let sizes: Vec<usize> = segment.inputs.iter().map(|value| self.sizes[at][value.0]).collect();
@@ -428,7 +435,7 @@ impl Canvas<'_> {
                 region = region.union(to_image(span, scale));
             }
         }
-        Ok(region.align(self.alignment[at]).clip(self.size[at]))
+        Ok((wanted, region.align(self.alignment[at]).clip(self.size[at])))
     }
 
     /// The pixels of `value` that belong to the image's pixels `span`. What a value has beyond the image, a padding to a
@@ -454,10 +461,10 @@ impl Canvas<'_> {
         }
     }
 
-    /// A tile of the same size near the middle of the image.
-    fn centred(&self, tile: &Tile) -> Tile {
+    /// The tile of this core near the middle of the image.
+    fn centred(&self, core: [usize; 2]) -> Tile {
         let [rows, columns] = Axis::BOTH.map(|axis| {
-            let span = self.middle(tile.size()[axis as usize], axis);
+            let span = self.middle(core[axis as usize], axis);
             span.start as usize..span.end as usize
         });
         Tile { rows, columns }

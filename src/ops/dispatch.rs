@@ -31,7 +31,7 @@ pub struct Library {
 /// `shaders/lib/<name>.wgsl`.
 macro_rules! library {
     ($name:literal) => {
-        crate::ops::dispatch::Library {
+        $crate::ops::dispatch::Library {
             name: $name,
             source: $crate::ops::dispatch::library_text!($name),
             eight_lanes: None,

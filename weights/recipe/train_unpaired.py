@@ -124,12 +124,15 @@ def black_out(rng, t, y):
     y *= torch.from_numpy(mask)
 
 
+def fine_detail(x):
+    """(what a blur takes away, a weight that is large where the image is dark)."""
+    low = filter2(F.pad(x, (5, 5, 5, 5), mode="replicate"), gaussian(1.5, 5))
+    return x - low, 1 / (1 + (low.detach().clamp_min(0) / 0.08) ** 2)
+
+
 def grid_energy(x):
     """Squared mean of the fine detail over each of the 8x8 phases, weighted towards dark and flat areas."""
-    k = gaussian(1.5, 5)
-    low = filter2(F.pad(x, (5, 5, 5, 5), mode="replicate"), k)
-    detail = x - low
-    weight = 1 / (1 + (low.detach().clamp_min(0) / 0.08) ** 2)
+    detail, weight = fine_detail(x)
     h, w = x.shape[2] // 8 * 8, x.shape[3] // 8 * 8
 
     def phase(t):
@@ -141,10 +144,7 @@ def grid_energy(x):
 def parity_energy(x):
     """Mean of the fine detail with alternating signs along rows, columns and both, in dark areas and everywhere: a pattern of
     period 2, which the mean over 64 phases sees only once it is visible."""
-    k = gaussian(1.5, 5)
-    low = filter2(F.pad(x, (5, 5, 5, 5), mode="replicate"), k)
-    detail = x - low
-    dark = 1 / (1 + (low.detach().clamp_min(0) / 0.08) ** 2)
+    detail, dark = fine_detail(x)
     rows, columns = (1 - 2 * (torch.arange(n, device=x.device) % 2).to(x) for n in x.shape[2:])
     total = x.new_zeros(())
     for weight in (dark, torch.ones_like(dark)):
