@@ -1,8 +1,9 @@
-// Transposed 2-D convolution as a gather: each invocation keeps 4 pixels x 8 output channels in registers.
+// Transposed 2-D convolution as a gather: each invocation keeps a run of 8 pixels x a block of output channels in registers.
 //   dst[o, y, x] = f(bias[o] + sum over ky, kx, i of weight[i, o, ky, kx] * src[i, (y + pad - ky*dilation) / stride, ...])
 //   over the taps for which the division leaves no rest and the pixel is in src
-// src [in, h, w]   weight as a matrix [kh * kw * in, out]   epilogue bias [out], then slope [out]   dst [out, h', w']
-// Pixels that are stride apart (of one phase) meet the same taps, so a workgroup computes one phase: nobody waits.
+// src [in, h, w]   weight as blocks [ky][kx][in] of output channels   epilogue bias [out], then slope [out]
+// dst [out, h', w']. Pixels that are stride apart (of one phase) meet the same taps, so a workgroup computes one phase and
+// its runs go from pixel to pixel of that phase: nobody waits, and neighbours read neighbours.
 
 struct Params {
     src_width: u32,
@@ -13,6 +14,10 @@ struct Params {
     dst_groups: u32,
     pad_left: i32,
     pad_top: i32,
+    // First group of output channels, length of a block of weights, workgroups in x.
+    group: u32,
+    block: u32,
+    row: u32,
 }
 
 override KERNEL_HEIGHT: u32;
@@ -22,86 +27,96 @@ override STRIDE_X: u32;
 override DILATION_Y: u32;
 override DILATION_X: u32;
 
-const PIXELS = 4u;
-const GROUPS = 2u;
+const INVOCATIONS = 32u;
+const PIXELS = 8u;
 
 @group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(1) var<storage, read> src: array<elem4>;
-@group(0) @binding(2) var<storage, read> weight: array<elem4>;
 @group(0) @binding(3) var<storage, read> epilogue: array<elem4>;
-@group(0) @binding(4) var<storage, read_write> dst: array<elem4>;
+@group(0) @binding(4) var<storage, read> residual: array<elem4>;
+@group(0) @binding(5) var<storage, read_write> dst: array<elem4>;
 
-@compute @workgroup_size(8, 8, 1)
-fn main(@builtin(local_invocation_id) local: vec3<u32>, @builtin(workgroup_id) workgroup: vec3<u32>) {
-    let column0 = (workgroup.x / STRIDE_X * 8u + local.x) * PIXELS;
-    let x0 = column0 * STRIDE_X + workgroup.x % STRIDE_X;
-    let y = (workgroup.y / STRIDE_Y * 8u + local.y) * STRIDE_Y + workgroup.y % STRIDE_Y;
-    let group0 = workgroup.z * GROUPS;
-    if x0 >= params.dst_width || y >= params.dst_height {
-        return;
-    }
-    // An odd number of output groups: the second half computes the first once more and does not store it.
-    let group1 = min(group0 + 1u, params.dst_groups - 1u);
+@compute @workgroup_size(INVOCATIONS, 1, 1)
+fn main(@builtin(local_invocation_index) local: u32, @builtin(workgroup_id) workgroup: vec3<u32>) {
+    let phase = workgroup.z % (STRIDE_Y * STRIDE_X);
+    let first_y = phase / STRIDE_X;
+    let first_x = phase % STRIDE_X;
+    let layer = workgroup.z / (STRIDE_Y * STRIDE_X);
+    // Runs of a phase's pixels, counted through its rows; those behind the last one repeat it and are not stored.
+    let columns = (params.dst_width + STRIDE_X - 1u) / STRIDE_X;
+    let lines = (params.dst_height + STRIDE_Y - 1u) / STRIDE_Y;
+    let runs = (columns + PIXELS - 1u) / PIXELS;
+    let index = (workgroup.y * params.row + workgroup.x) * INVOCATIONS + local;
+    let run = min(index, runs * lines - 1u);
+    let y = run / runs * STRIDE_Y + first_y;
+    let x0 = run % runs * PIXELS * STRIDE_X + first_x;
+    let group = params.group + layer * GROUPS;
 
-    var sum0: array<vec4<f32>, 4>;
-    var sum1: array<vec4<f32>, 4>;
-    for (var p = 0u; p < PIXELS; p++) {
-        sum0[p] = vec4<f32>(epilogue[group0]);
-        sum1[p] = vec4<f32>(epilogue[group1]);
-    }
-
+    var sum0 = bias(group);
+    var sum1 = bias(group);
+    var sum2 = bias(group);
+    var sum3 = bias(group);
+    var sum4 = bias(group);
+    var sum5 = bias(group);
+    var sum6 = bias(group);
+    var sum7 = bias(group);
     for (var ky = 0u; ky < KERNEL_HEIGHT; ky++) {
-        // Where the tap stands among the source's rows, in steps of 1 / stride.
-        let row_steps = i32(y) + params.pad_top - i32(ky * DILATION_Y);
-        if row_steps < 0 || row_steps % i32(STRIDE_Y) != 0 || row_steps / i32(STRIDE_Y) >= i32(params.src_height) {
+        // Where the tap stands among the source's rows, in steps of 1 / stride: whole for all pixels of a phase or for none.
+        if (i32(first_y) + params.pad_top - i32(ky * DILATION_Y)) % i32(STRIDE_Y) != 0 {
             continue;
         }
-        let row = u32(row_steps) / STRIDE_Y;
+        let row_steps = i32(y) + params.pad_top - i32(ky * DILATION_Y);
+        let row = row_steps / i32(STRIDE_Y);
+        let above = row_steps >= 0 && row < i32(params.src_height);
+        let line = u32(clamp(row, 0, i32(params.src_height) - 1)) * params.src_width;
         for (var kx = 0u; kx < KERNEL_WIDTH; kx++) {
-            // Negative where only later pixels of this invocation meet the source.
-            let column_steps = i32(x0) + params.pad_left - i32(kx * DILATION_X);
-            if column_steps % i32(STRIDE_X) != 0 {
+            if (i32(first_x) + params.pad_left - i32(kx * DILATION_X)) % i32(STRIDE_X) != 0 {
                 continue;
             }
-            var base: array<u32, 4>;
-            var inside: array<f32, 4>;
+            let column_steps = i32(x0) + params.pad_left - i32(kx * DILATION_X);
+            var base: array<u32, 8>;
+            var inside: array<f32, 8>;
             for (var p = 0u; p < PIXELS; p++) {
                 let column = column_steps / i32(STRIDE_X) + i32(p);
                 let nearest = clamp(column, 0, i32(params.src_width) - 1);
-                inside[p] = select(0.0, 1.0, column == nearest);
-                base[p] = (row * params.src_width + u32(nearest)) * params.src_groups;
+                inside[p] = select(0.0, 1.0, above && column == nearest);
+                base[p] = (line + u32(nearest)) * params.src_groups;
             }
-            var at = (ky * KERNEL_WIDTH + kx) * params.src_groups * 4u * params.dst_groups;
+            var at = layer * params.block + (ky * KERNEL_WIDTH + kx) * params.src_groups * 4u;
             for (var i = 0u; i < params.src_groups; i++) {
-                let a0 = vec4<f32>(weight[at + group0]);
-                let b0 = vec4<f32>(weight[at + group1]);
-                at += params.dst_groups;
-                let a1 = vec4<f32>(weight[at + group0]);
-                let b1 = vec4<f32>(weight[at + group1]);
-                at += params.dst_groups;
-                let a2 = vec4<f32>(weight[at + group0]);
-                let b2 = vec4<f32>(weight[at + group1]);
-                at += params.dst_groups;
-                let a3 = vec4<f32>(weight[at + group0]);
-                let b3 = vec4<f32>(weight[at + group1]);
-                at += params.dst_groups;
-                for (var p = 0u; p < PIXELS; p++) {
-                    let v = vec4<f32>(src[base[p] + i]) * inside[p];
-                    sum0[p] = fma(a3, vec4(v.w), fma(a2, vec4(v.z), fma(a1, vec4(v.y), fma(a0, vec4(v.x), sum0[p]))));
-                    sum1[p] = fma(b3, vec4(v.w), fma(b2, vec4(v.z), fma(b1, vec4(v.y), fma(b0, vec4(v.x), sum1[p]))));
-                }
+                let v0 = vec4<f32>(src[base[0] + i]) * inside[0];
+                let v1 = vec4<f32>(src[base[1] + i]) * inside[1];
+                let v2 = vec4<f32>(src[base[2] + i]) * inside[2];
+                let v3 = vec4<f32>(src[base[3] + i]) * inside[3];
+                let v4 = vec4<f32>(src[base[4] + i]) * inside[4];
+                let v5 = vec4<f32>(src[base[5] + i]) * inside[5];
+                let v6 = vec4<f32>(src[base[6] + i]) * inside[6];
+                let v7 = vec4<f32>(src[base[7] + i]) * inside[7];
+                let rows = four_rows(at, local);
+                var w: block;
+                w = row0(rows);
+                sum0 += w * v0.x; sum1 += w * v1.x; sum2 += w * v2.x; sum3 += w * v3.x;
+                sum4 += w * v4.x; sum5 += w * v5.x; sum6 += w * v6.x; sum7 += w * v7.x;
+                w = row1(rows);
+                sum0 += w * v0.y; sum1 += w * v1.y; sum2 += w * v2.y; sum3 += w * v3.y;
+                sum4 += w * v4.y; sum5 += w * v5.y; sum6 += w * v6.y; sum7 += w * v7.y;
+                w = row2(rows);
+                sum0 += w * v0.z; sum1 += w * v1.z; sum2 += w * v2.z; sum3 += w * v3.z;
+                sum4 += w * v4.z; sum5 += w * v5.z; sum6 += w * v6.z; sum7 += w * v7.z;
+                w = row3(rows);
+                sum0 += w * v0.w; sum1 += w * v1.w; sum2 += w * v2.w; sum3 += w * v3.w;
+                sum4 += w * v4.w; sum5 += w * v5.w; sum6 += w * v6.w; sum7 += w * v7.w;
+                at += 4u;
             }
         }
     }
 
+    let end = select(0u, params.dst_width, index == run && y < params.dst_height);
+    var sums = array<block, 8>(sum0, sum1, sum2, sum3, sum4, sum5, sum6, sum7);
     for (var p = 0u; p < PIXELS; p++) {
         let x = x0 + p * STRIDE_X;
-        if x < params.dst_width {
-            let at = (y * params.dst_width + x) * params.dst_groups;
-            dst[at + group0] = to_elem4(activate(sum0[p], vec4<f32>(epilogue[params.dst_groups + group0])));
-            if group1 != group0 {
-                dst[at + group1] = to_elem4(activate(sum1[p], vec4<f32>(epilogue[params.dst_groups + group1])));
-            }
+        if x < end {
+            store_block(y * params.dst_width + x, group, sums[p]);
         }
     }
 }

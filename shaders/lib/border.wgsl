@@ -11,7 +11,10 @@ fn border(position: i32, size: i32, rule: u32) -> i32 {
     if rule == 2u || last == 0 {
         return clamp(position, 0, last);
     }
-    let period = 2 * last;
-    let folded = ((position % period) + period) % period;
-    return min(folded, period - folded);
+    // Folded once in most cases; a remainder would take several times as long as all else here.
+    var folded = position;
+    while folded < 0 || folded > last {
+        folded = select(2 * last - folded, -folded, folded < 0);
+    }
+    return folded;
 }

@@ -2,8 +2,8 @@
 //!
 //! A block holds, for every row of the weight matrix, up to four groups of four output channels. Blocks that fit uniform
 //! memory are bound there, one launch for each: on lavapipe a 3x3 convolution of 64 channels ran at 32 GFLOP/s so, at 20
-//! from storage buffers. Larger ones are read from a storage buffer in one launch. Where lanes can share what they read
-//! (`rows_shared.wgsl`), they do.
+//! from storage buffers. Larger ones are read from a storage buffer in one launch, and so are all where one block's launch
+//! would leave cores idle. Where lanes can share what they read (`rows_shared.wgsl`), they do.
 
 use super::dispatch::{Binding, Dispatch, Library, Packed, Shader, library, library_text};
 use super::to_u32;
@@ -20,6 +20,8 @@ const MOST_GROUPS: usize = 4;
 const INVOCATIONS: u32 = 32;
 /// Pixels that one invocation computes.
 pub(super) const PIXELS: u32 = 8;
+/// Workgroups with which a launch is large enough for one block alone.
+const MANY: u32 = 16;
 /// Workgroups of one row of the grid; a device allows 65535.
 const ROW: u32 = 32768;
 
@@ -75,6 +77,7 @@ pub(super) struct Blocks {
     groups: usize,
     /// Number of blocks.
     count: usize,
+    /// Whether a block fits uniform memory.
     uniform: bool,
 }
 
@@ -83,17 +86,21 @@ impl Blocks {
     pub(super) fn new(rows: usize, out_channels: usize) -> Self {
         let out_groups = out_channels.div_ceil(LANES).max(1);
         let fitting = UNIFORM_BYTES / (rows * LANES * size_of::<f32>()).max(1);
-        // Blocks of one group load every pixel too often: storage is better.
-        let uniform = fitting >= out_groups.min(2);
-        let most = if uniform { fitting.min(MOST_GROUPS) } else { MOST_GROUPS };
-        let count = out_groups.div_ceil(most);
+        // Blocks of fewer groups load every pixel too often: storage is better.
+        let uniform = fitting >= out_groups.min(MOST_GROUPS);
+        let count = out_groups.div_ceil(MOST_GROUPS);
         Self { rows, groups: out_groups.div_ceil(count), count, uniform }
+    }
+
+    /// Rows from one block to the next.
+    fn stride_rows(&self) -> usize {
+        // Of 4, 8, 12 or 16 floats each; that many always end at a multiple of the alignment.
+        if self.uniform { self.rows.next_multiple_of(ALIGNMENT / LANES) } else { self.rows }
     }
 
     /// Floats from one block to the next.
     fn stride(&self) -> usize {
-        let length = self.rows * self.groups * LANES;
-        if self.uniform { length.next_multiple_of(ALIGNMENT) } else { length }
+        self.stride_rows() * self.groups * LANES
     }
 
     /// Cuts `matrix`, `[rows, padded_out]`; row `r` of a block is the matrix's row `order(r)`.
@@ -110,30 +117,31 @@ impl Blocks {
         Packed::Blocks(packed)
     }
 
-    /// The kernel for these blocks among `variants`.
-    pub(super) fn shader(&self, variants: &'static [Shader; 8]) -> &'static Shader {
-        &variants[self.groups - 1 + MOST_GROUPS * usize::from(self.uniform)]
-    }
-
-    /// One launch for each uniform block, or one for all, over `runs` of pixels. `dispatch` gets the first group of
-    /// output channels, the length of a block in blocks' rows, the workgroups of a grid's row, and the weights' binding.
+    /// One launch for each uniform block, or one for all, over `runs` of pixels in each of `phases`, with the kernel among
+    /// `variants`. `dispatch` gets the kernel, the first group of output channels, the length of a block in blocks' rows,
+    /// the workgroups of a grid's row, and the weights' binding.
     pub(super) fn dispatches(
         &self,
+        variants: &'static [Shader; 8],
         runs: u32,
-        dispatch: impl Fn(u32, u32, u32, Binding) -> Dispatch,
+        phases: u32,
+        dispatch: impl Fn(&'static Shader, u32, u32, u32, Binding) -> Dispatch,
     ) -> Result<Vec<Dispatch>> {
         let workgroups = runs.div_ceil(INVOCATIONS);
         let row = workgroups.min(ROW);
         let columns = workgroups.div_ceil(row.max(1));
-        let (launches, layers) = if self.uniform { (self.count, 1) } else { (1, self.count) };
-        let length = to_u32(self.rows)?;
+        let uniform = self.uniform && (self.count == 1 || workgroups.saturating_mul(phases) >= MANY);
+        let shader = &variants[self.groups - 1 + MOST_GROUPS * usize::from(uniform)];
+        let (launches, layers) = if uniform { (self.count, 1) } else { (1, self.count) };
+        let length = to_u32(self.stride_rows())?;
         let mut all = Vec::with_capacity(launches);
         for launch in 0..launches {
             let start = launch * self.stride() * size_of::<f32>();
-            let bytes = if self.uniform { UNIFORM_BYTES } else { self.stride() * self.count * size_of::<f32>() };
+            let bytes = if uniform { UNIFORM_BYTES } else { self.stride() * self.count * size_of::<f32>() };
             let binding = Binding::Block { weight: 0, start: start as u64, bytes: bytes as u64 };
             let group = to_u32(launch * self.groups)?;
-            all.push(Dispatch { workgroups: [row, columns, to_u32(layers)?], ..dispatch(group, length, row, binding) });
+            let workgroups = [row, columns, to_u32(layers)? * phases];
+            all.push(Dispatch { workgroups, ..dispatch(shader, group, length, row, binding) });
         }
         Ok(all)
     }

@@ -136,10 +136,12 @@ params! {
 /// The kernels of this operator.
 pub const SHADERS: &[&Shader] = &[
     DIRECT[0], DIRECT[1], DIRECT[2], DIRECT[3], DIRECT[4], DIRECT[5], DIRECT[6], DIRECT[7], ROW[0], ROW[1], ROW[2],
-    ROW[3], ROW[4], ROW[5], ROW[6], ROW[7], &DEPTHWISE,
+    ROW[3], ROW[4], ROW[5], ROW[6], ROW[7], SLIDE[0], SLIDE[1], SLIDE[2], SLIDE[3], SLIDE[4], SLIDE[5], SLIDE[6], SLIDE[7],
+    &DEPTHWISE,
 ];
 
 block_shaders!(DIRECT, DIRECT_VARIANTS, "conv2d", Params::FIELDS, [dispatch::ACTIVATION, dispatch::BORDER, dispatch::STORE]);
+block_shaders!(SLIDE, SLIDE_VARIANTS, "conv2d_slide", Params::FIELDS, [dispatch::ACTIVATION, dispatch::BORDER, dispatch::STORE]);
 block_shaders!(ROW, ROW_VARIANTS, "conv2d_row", Params::FIELDS, [dispatch::ACTIVATION, dispatch::BORDER, dispatch::STORE]);
 
 static DEPTHWISE: Shader = Shader {
@@ -149,10 +151,24 @@ static DEPTHWISE: Shader = Shader {
     params: Params::FIELDS,
 };
 
+/// How the dense kernels share pixels between a row's taps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Sharing {
+    /// Every tap reads its own.
+    None,
+    /// Three taps side by side, written out.
+    Three,
+    /// Any number of taps side by side.
+    Slide,
+}
+
 impl Conv2d {
-    /// True if neighbouring outputs share two of three pixels of every row: a kernel of its own uses that.
-    fn is_row(&self) -> bool {
-        self.kernel[1] == 3 && self.stride[1] == 1 && self.dilation[1] == 1
+    fn sharing(&self) -> Sharing {
+        match (self.kernel[1], self.stride[1], self.dilation[1]) {
+            (3, 1, 1) => Sharing::Three,
+            (width, 1, 1) if width > 3 => Sharing::Slide,
+            _ => Sharing::None,
+        }
     }
 
     fn blocks(&self) -> Blocks {
@@ -167,12 +183,17 @@ impl Conv2d {
             ("BORDER", f64::from(self.border as u32)),
             ("RESIDUAL", residual_constant(self.residual)),
         ];
-        if self.is_depthwise() || !self.is_row() {
-            constants.extend([
-                ("KERNEL_WIDTH", self.kernel[1] as f64),
+        let width = ("KERNEL_WIDTH", self.kernel[1] as f64);
+        match self.sharing() {
+            Sharing::Slide if !self.is_depthwise() => {
+                constants.extend([width, ("IN_LANES", self.in_channels.min(LANES) as f64)]);
+            }
+            Sharing::Three if !self.is_depthwise() => {}
+            _ => constants.extend([
+                width,
                 ("STRIDE_X", self.stride[1] as f64),
                 ("DILATION_X", self.dilation[1] as f64),
-            ]);
+            ]),
         }
         constants.extend(self.activation.constants());
         constants
@@ -248,15 +269,15 @@ impl Operator for Conv2d {
         let matrix = packed.next().unwrap_or_default();
         let weight = if self.is_depthwise() {
             Packed::Stored(matrix)
-        } else if self.is_row() {
-            // From [ky][i][kx][lane] to [ky][kx][i][lane].
-            let groups = self.in_channels.div_ceil(LANES);
-            self.blocks().pack(&matrix, |row| {
-                let (line, kx, lane) = (row / (3 * LANES), row / LANES % 3, row % LANES);
-                ((line / groups * 3 + kx) * groups + line % groups) * LANES + lane
-            })
-        } else {
+        } else if self.sharing() == Sharing::None {
             self.blocks().pack(&matrix, |row| row)
+        } else {
+            // From [ky][i][kx][lane] to [ky][kx][i][lane].
+            let (groups, width) = (self.in_channels.div_ceil(LANES), self.kernel[1]);
+            self.blocks().pack(&matrix, |row| {
+                let (line, kx, lane) = (row / (width * LANES), row / LANES % width, row % LANES);
+                ((line / groups * width + kx) * groups + line % groups) * LANES + lane
+            })
         };
         Ok(std::iter::once(weight).chain(packed.map(Packed::Stored)).collect())
     }
@@ -305,10 +326,13 @@ impl Operator for Conv2d {
         if self.is_depthwise() {
             return Ok(vec![dispatch(&DEPTHWISE, params, Binding::Weight(0))]);
         }
-        let blocks = self.blocks();
-        let shader = blocks.shader(if self.is_row() { &ROW_VARIANTS } else { &DIRECT_VARIANTS });
+        let variants = match self.sharing() {
+            Sharing::None => &DIRECT_VARIANTS,
+            Sharing::Three => &ROW_VARIANTS,
+            Sharing::Slide => &SLIDE_VARIANTS,
+        };
         let runs = to_u32(dst.width.div_ceil(blocks::PIXELS as usize) * dst.height)?;
-        blocks.dispatches(runs, |group, block, row, weight| {
+        self.blocks().dispatches(variants, runs, 1, |shader, group, block, row, weight| {
             dispatch(shader, Params { group, block, row, ..params }, weight)
         })
     }

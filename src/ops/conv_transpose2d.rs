@@ -6,8 +6,9 @@
 //! `i * stride + k * dilation - padding = y`.
 
 use super::activation::Function;
-use super::dispatch::{self, Binding, Dispatch, Shader, WORKGROUP, params};
-use super::linear::pack_epilogue;
+use super::blocks::{self, Blocks, block_shaders};
+use super::dispatch::{self, Binding, Dispatch, Packed, Shader, params};
+use super::linear::{pack_epilogue, residual_constant};
 use super::{Axis, Io, Operator, Param, Scale, Span, to_u32};
 use crate::error::{Error, Result};
 use crate::tensor::LANES;
@@ -115,22 +116,20 @@ params! {
         src_width: u32, src_height: u32, src_groups: u32,
         dst_width: u32, dst_height: u32, dst_groups: u32,
         pad_left: i32, pad_top: i32,
+        group: u32, block: u32, row: u32,
     }
 }
 
 /// The kernels of this operator.
-pub const SHADERS: &[&Shader] = &[&SHADER];
+pub const SHADERS: &[&Shader] = &LIST;
 
-static SHADER: Shader = Shader {
-    name: "conv_transpose2d",
-    source: include_str!("../../shaders/conv_transpose2d.wgsl"),
-    library: &[dispatch::ACTIVATION],
-    params: Params::FIELDS,
-};
+block_shaders!(LIST, VARIANTS, "conv_transpose2d", Params::FIELDS, [dispatch::ACTIVATION, dispatch::STORE]);
 
-/// Pixels along the row and groups of output channels that one invocation computes.
-const PIXELS: u32 = 4;
-const GROUPS: u32 = 2;
+impl ConvTranspose2d {
+    fn blocks(&self) -> Blocks {
+        Blocks::new(self.kernel[0] * self.kernel[1] * self.in_channels.next_multiple_of(LANES), self.out_channels)
+    }
+}
 
 impl Operator for ConvTranspose2d {
     fn channels(&self, inputs: &[usize]) -> Result<usize> {
@@ -192,6 +191,13 @@ impl Operator for ConvTranspose2d {
         Ok(vec![self.pack_weight(&weight.data), pack_epilogue(bias, slopes, self.out_channels)?])
     }
 
+    fn pack_device(&self, params: &[Param]) -> Result<Vec<Packed>> {
+        let mut packed = self.pack(params)?.into_iter();
+        let matrix = packed.next().unwrap_or_default();
+        let weight = self.blocks().pack(&matrix, |row| row);
+        Ok(std::iter::once(weight).chain(packed.map(Packed::Stored)).collect())
+    }
+
     fn flops(&self, io: &Io) -> u64 {
         let (src, dst) = (io.inputs[0].shape, io.output.shape);
         // Each source element meets every tap of every output channel of its group.
@@ -214,8 +220,10 @@ impl Operator for ConvTranspose2d {
             dst_groups: to_u32(dst.channel_groups())?,
             pad_left: to_u32(self.padding[1])? as i32,
             pad_top: to_u32(self.padding[0])? as i32,
+            group: 0,
+            block: 0,
+            row: 0,
         };
-        let [stride_y, stride_x] = [to_u32(self.stride[0])?, to_u32(self.stride[1])?];
         let mut constants = vec![
             ("KERNEL_HEIGHT", self.kernel[0] as f64),
             ("KERNEL_WIDTH", self.kernel[1] as f64),
@@ -223,17 +231,20 @@ impl Operator for ConvTranspose2d {
             ("STRIDE_X", self.stride[1] as f64),
             ("DILATION_Y", self.dilation[0] as f64),
             ("DILATION_X", self.dilation[1] as f64),
+            ("RESIDUAL", residual_constant(None)),
         ];
         constants.extend(self.activation.constants());
-        // A workgroup computes pixels of one phase only: `stride` apart, they meet the same taps.
-        let columns = params.dst_width.div_ceil(stride_x).div_ceil(WORKGROUP * PIXELS);
-        let rows = params.dst_height.div_ceil(stride_y).div_ceil(WORKGROUP);
-        Ok(vec![Dispatch {
-            shader: &SHADER,
-            constants,
-            params: params.bytes(),
-            bindings: vec![Binding::Input(0), Binding::Weight(0), Binding::Weight(1), Binding::Output],
-            workgroups: [columns * stride_x, rows * stride_y, params.dst_groups.div_ceil(GROUPS)],
-        }])
+        // Every phase, the pixels that are `stride` apart, has layers of its own, as many runs as the first one.
+        let columns = dst.width.div_ceil(self.stride[1]).div_ceil(blocks::PIXELS as usize);
+        let runs = to_u32(columns * dst.height.div_ceil(self.stride[0]))?;
+        let phases = to_u32(self.stride[0] * self.stride[1])?;
+        self.blocks().dispatches(&VARIANTS, runs, phases, |shader, group, block, row, weight| Dispatch {
+            shader,
+            constants: constants.clone(),
+            params: Params { group, block, row, ..params }.bytes(),
+            // The residual's binding reads the source, which the kernel then never does.
+            bindings: vec![Binding::Input(0), weight, Binding::Weight(1), Binding::Input(0), Binding::Output],
+            workgroups: [0; 3],
+        })
     }
 }

@@ -133,9 +133,9 @@ impl Operator for Linear {
         let dst_groups = to_u32(io.output.shape.channel_groups())?;
         let mut constants = vec![("RESIDUAL", residual_constant(self.residual))];
         constants.extend(self.activation.constants());
-        let blocks = self.blocks();
-        blocks.dispatches(pixels.div_ceil(blocks::PIXELS), |group, block, row, weight| Dispatch {
-            shader: blocks.shader(&VARIANTS),
+        let runs = pixels.div_ceil(blocks::PIXELS);
+        self.blocks().dispatches(&VARIANTS, runs, 1, |shader, group, block, row, weight| Dispatch {
+            shader,
             constants: constants.clone(),
             params: Params { pixels, src_groups, dst_groups, group, block, row }.bytes(),
             // Without a residual its binding reads the source, which the kernel then never does.
