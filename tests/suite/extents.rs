@@ -5,11 +5,15 @@ use std::sync::Arc;
 use sonolume::cpu::CpuRunner;
 use sonolume::gpu::{GpuRunner, Guard, Precision};
 use sonolume::graph::Graph;
+use sonolume::ops::activation::Function;
 use sonolume::ops::channel_attention::ChannelAttention;
+use sonolume::ops::conv_transpose2d::ConvTranspose2d;
+use sonolume::ops::conv2d::Conv2d;
 use sonolume::ops::gram::Gram;
+use sonolume::ops::linear::Linear;
 use sonolume::ops::moments::Moments;
 use sonolume::ops::window_attention::WindowAttention;
-use sonolume::ops::{Axis, Op, Param, Place, Span};
+use sonolume::ops::{Axis, Border, Op, Param, Place, Span};
 use sonolume::{HostTensor, Shape};
 
 use crate::harness::{Case, Golden, assert_close, context};
@@ -131,6 +135,34 @@ fn statistics_of_a_large_image_keep_their_precision() {
         let output = graph.push(op.clone(), &[input], params).unwrap();
         graph.set_output(output);
         let [cpu, gpu] = run(&Arc::new(graph), Place::whole(image.shape()), &image);
+        assert_close(&format!("{op:?}"), &gpu, &cpu, 1e-5);
+    }
+}
+
+/// Blocks of weights are launched one by one where a launch is large enough, all at once where not: the tables are small.
+#[test]
+fn large_images_get_the_same_from_every_block() {
+    let zero = Border::Zero;
+    let linear = Linear { in_channels: 8, out_channels: 40, bias: false, activation: Function::Identity, residual: None };
+    let transposed = ConvTranspose2d { stride: [2, 2], padding: [1, 1], ..ConvTranspose2d::new(4, 36, [4, 4]) };
+    let folded = Conv2d { padding: [[6, 6]; 2], ..Conv2d::same(3, 20, 5, Border::Reflect) };
+    let operators: [(Op, Vec<usize>, Shape); 6] = [
+        (Conv2d::same(6, 40, 3, zero).into(), vec![40, 6, 3, 3], Shape::new(6, 65, 66)),
+        (Conv2d::same(3, 20, 7, Border::Reflect).into(), vec![20, 3, 7, 7], Shape::new(3, 70, 64)),
+        (Conv2d { stride: [1, 2], ..Conv2d::same(5, 24, 3, zero) }.into(), vec![24, 5, 3, 3], Shape::new(5, 66, 130)),
+        (linear.into(), vec![40, 8], Shape::new(8, 64, 70)),
+        (transposed.into(), vec![4, 36, 4, 4], Shape::new(4, 65, 64)),
+        // Reflected again and again, as PyTorch does not.
+        (folded.into(), vec![20, 3, 5, 5], Shape::new(3, 4, 2)),
+    ];
+    for (op, weight, shape) in operators {
+        let values = noise(Shape::new(1, 1, weight.iter().product())).into_data();
+        let weight = Arc::new(Param::new("weight", weight, values).unwrap());
+        let mut graph = Graph::new();
+        let input = graph.input(shape.channels);
+        let output = graph.push(op.clone(), &[input], vec![weight]).unwrap();
+        graph.set_output(output);
+        let [cpu, gpu] = run(&Arc::new(graph), Place::whole(shape), &noise(shape));
         assert_close(&format!("{op:?}"), &gpu, &cpu, 1e-5);
     }
 }
