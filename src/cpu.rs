@@ -6,6 +6,7 @@
 
 use std::sync::{Arc, Mutex};
 
+use pulp::{Arch, Simd, WithSimd};
 use rayon::prelude::*;
 
 use crate::error::{Error, Result};
@@ -16,6 +17,7 @@ use crate::ops::{Axis, Io, Op, Place, for_each_operator};
 use crate::tensor::{HostTensor, LANES, Shape};
 
 mod bands;
+mod elementary;
 mod epilogue;
 mod matrix;
 mod rows;
@@ -36,6 +38,26 @@ macro_rules! define_reference {
     };
 }
 for_each_operator!(define_reference);
+
+/// Runs `body`, compiled for the instructions of `arch`.
+///
+/// `Arch::dispatch` alone takes closures too, but calls them as `FnOnce`: by way of a shim that is not inlined if it is large,
+/// and what is not inlined is compiled for the oldest processors.
+#[inline(always)]
+fn vectorized(arch: Arch, body: impl FnMut()) {
+    struct Body<F>(F);
+
+    impl<F: FnMut()> WithSimd for Body<F> {
+        type Output = ();
+
+        #[inline(always)]
+        fn with_simd<S: Simd>(mut self, _: S) {
+            (self.0)();
+        }
+    }
+
+    arch.dispatch(Body(body));
+}
 
 /// A node's weights, laid out for the CPU.
 fn prepare(node: &Node) -> Result<Vec<Vec<f32>>> {

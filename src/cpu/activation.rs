@@ -2,6 +2,7 @@
 
 use rayon::prelude::*;
 
+use super::elementary::{gelu, gelu_tanh, sigmoid, tanh};
 use super::row_elements;
 use crate::ops::Io;
 use crate::ops::activation::{Activation, Function};
@@ -29,14 +30,10 @@ pub(super) fn apply(function: Function, values: &mut [f32], slopes: &[f32]) {
             }
         }
         Function::Silu => map(values, |x| x * sigmoid(x)),
-        Function::Gelu => map(values, |x| 0.5 * x * (1.0 + libm::erff(x * std::f32::consts::FRAC_1_SQRT_2))),
-        Function::GeluTanh => {
-            // sqrt(2 / pi)
-            const FACTOR: f32 = 0.797_884_6;
-            map(values, |x| 0.5 * x * (1.0 + libm::tanhf(FACTOR * (x + 0.044715 * x * x * x))));
-        }
+        Function::Gelu => map(values, gelu),
+        Function::GeluTanh => map(values, gelu_tanh),
         Function::Sigmoid => map(values, sigmoid),
-        Function::Tanh => map(values, libm::tanhf),
+        Function::Tanh => map(values, tanh),
     }
 }
 
@@ -45,8 +42,4 @@ fn map(values: &mut [f32], function: impl Fn(f32) -> f32) {
     for value in values {
         *value = function(*value);
     }
-}
-
-fn sigmoid(x: f32) -> f32 {
-    1.0 / (1.0 + libm::expf(-x))
 }

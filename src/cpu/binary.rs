@@ -3,7 +3,7 @@
 use pulp::Arch;
 use rayon::prelude::*;
 
-use super::{activation, clear_padding, row_elements};
+use super::{activation, clear_padding, row_elements, vectorized};
 use crate::ops::Io;
 use crate::ops::binary::{Binary, BinaryKind, Broadcast};
 use crate::tensor::LANES;
@@ -28,7 +28,8 @@ fn each(
     let (a, b) = (inputs[0], inputs[1]);
     let arch = Arch::new();
     output.par_chunks_mut(row).zip(a.par_chunks(row)).enumerate().for_each(|(y, (output, a))| {
-        arch.dispatch(
+        vectorized(
+            arch,
             #[inline(always)]
             || {
                 match op.broadcast {

@@ -2,8 +2,8 @@
 
 use pulp::{Arch, Simd, WithSimd};
 
-use super::activation;
 use super::matrix::{load, store};
+use super::{activation, vectorized};
 use crate::ops::activation::Function;
 use crate::ops::conv2d::Residual;
 use crate::tensor::LANES;
@@ -36,7 +36,8 @@ impl Epilogue<'_> {
 
     /// Residual and activation, on whole pixels at element `at` of the output that have their bias already.
     pub(super) fn finish(&self, arch: Arch, values: &mut [f32], at: usize) {
-        arch.dispatch(
+        vectorized(
+            arch,
             #[inline(always)]
             || self.apply(values, at),
         );

@@ -3,7 +3,7 @@
 use pulp::{Arch, Simd, WithSimd};
 use rayon::prelude::*;
 
-use super::{row_elements, scratch};
+use super::{row_elements, scratch, vectorized};
 use crate::ops::upsample::{Interpolation, Upsample};
 use crate::ops::{Axis, Io};
 use crate::tensor::LANES;
@@ -53,7 +53,8 @@ pub(super) fn run(op: &Upsample, io: &Io, _: &[Vec<f32>], inputs: &[&[f32]], out
             return;
         }
         scratch::with([row_in], |[blended]| {
-            arch.dispatch(
+            vectorized(
+                arch,
                 #[inline(always)]
                 || {
                     for ((value, a), b) in blended.iter_mut().zip(top).zip(bottom) {

@@ -2,12 +2,15 @@
 
 use std::ops::Range;
 
-use pulp::Arch;
+use pulp::{Arch, Simd, WithSimd};
 use rayon::prelude::*;
 
-use super::{clear_padding, row_elements};
+use super::elementary::exp;
+use super::matrix::{load, store};
+use super::{clear_padding, row_elements, vectorized};
 use crate::ops::window_attention::WindowAttention;
 use crate::ops::{Axis, Io};
+use crate::tensor::Shape;
 
 pub(super) fn run(op: &WindowAttention, io: &Io, weights: &[Vec<f32>], inputs: &[&[f32]], output: &mut [f32]) {
     let shape = io.output.shape;
@@ -23,14 +26,15 @@ pub(super) fn run(op: &WindowAttention, io: &Io, weights: &[Vec<f32>], inputs: &
     let arch = Arch::new();
     bands.into_par_iter().for_each_init(Scratch::default, |scratch, (rows, band)| {
         for columns in &columns {
+            let window = [&rows, columns];
+            scratch.expand(op, &weights[0], window.map(Range::len));
+            vectorized(
+                arch,
+                #[inline(always)]
+                || scratch.gather(op, io, inputs[0], &weights[0], window),
+            );
             for head in 0..op.heads {
-                arch.dispatch(
-                    #[inline(always)]
-                    || {
-                        scratch.gather(op, io, inputs[0], weights[0][head], head, [&rows, columns]);
-                        attend(op, io, &weights[0], head, columns, scratch, band);
-                    },
-                );
+                arch.dispatch(Head { op, shape, head, columns, scratch, band });
             }
         }
         clear_padding(band, shape.channels);
@@ -39,58 +43,229 @@ pub(super) fn run(op: &WindowAttention, io: &Io, weights: &[Vec<f32>], inputs: &
 
 /// Numbers that are summed side by side: a vector or several of any instruction set.
 const SIDE_BY_SIDE: usize = 16;
+/// Queries that share what is read of the keys and values.
+const QUERIES: usize = 2;
 
-/// One head of one window.
+/// One window. `tokens` stands for its pixels, filled up to whole vectors.
 #[derive(Default)]
 struct Scratch {
-    /// Pixels of a row of the window.
-    columns: usize,
-    /// Queries times the scale, `[tokens, head_channels]`.
+    /// Rows and columns of the window that `biases` belong to.
+    size: [usize; 2],
+    /// Position biases, `[heads, pixels, tokens]`: of all keys for each query, minus infinity for what is filled up.
+    biases: Vec<f32>,
+    /// Queries times the scale, `[heads, pixels, head_channels]`.
     queries: Vec<f32>,
-    /// Keys, `[head_channels, tokens]`.
+    /// Keys, `[heads, head_channels, tokens]`.
     keys: Vec<f32>,
-    /// Values, `[tokens, head_channels]`, the channels filled up to whole vectors with zeros.
+    /// Values, `[heads, pixels, head_channels]`, the channels filled up to whole vectors with zeros.
     values: Vec<f32>,
-    /// Scores of one query, then their exponentials.
+    /// Scores of some queries, then their exponentials, `[QUERIES, tokens]`.
     scores: Vec<f32>,
 }
 
 impl Scratch {
-    #[inline(always)]
-    fn gather(
-        &mut self,
-        op: &WindowAttention,
-        io: &Io,
-        src: &[f32],
-        scale: f32,
-        head: usize,
-        [rows, columns]: [&Range<usize>; 2],
-    ) {
-        let shape = io.inputs[0].shape;
-        let (size, channels, lanes) = (op.head_channels, op.heads * op.head_channels, shape.padded_channels());
-        let tokens = rows.len() * columns.len();
-        self.columns = columns.len();
-        for buffer in [&mut self.queries, &mut self.keys] {
-            buffer.resize(tokens * size, 0.0);
+    /// Writes out the position biases of windows of so many rows and columns, unless they are those of the last one.
+    fn expand(&mut self, op: &WindowAttention, table: &[f32], size: [usize; 2]) {
+        if self.size == size {
+            return;
         }
-        let filled = size.next_multiple_of(SIDE_BY_SIDE);
-        self.values.resize(tokens * filled, 0.0);
-        self.scores.resize(tokens, 0.0);
+        self.size = size;
+        let [window_height, window_width] = op.window;
+        let table_width = 2 * window_width - 1;
+        let [height, width] = size;
+        let tokens = (height * width).next_multiple_of(SIDE_BY_SIDE);
+        self.biases.clear();
+        for table in table[op.heads..].chunks_exact((2 * window_height - 1) * table_width) {
+            for pixel in 0..height * width {
+                let (y, x) = (pixel / width, pixel % width);
+                for key_y in 0..height {
+                    // Towards the left as the key goes to the right.
+                    let row = &table[(y + window_height - 1 - key_y) * table_width..][..x + window_width];
+                    self.biases.extend(row.iter().rev().take(width));
+                }
+                self.biases.resize(self.biases.len().next_multiple_of(SIDE_BY_SIDE), f32::NEG_INFINITY);
+            }
+        }
+        let (pixels, filled) = (height * width, op.head_channels.next_multiple_of(SIDE_BY_SIDE));
+        self.keys.clear();
+        self.keys.resize(op.heads * op.head_channels * tokens, 0.0);
+        self.values.clear();
+        self.values.resize(op.heads * pixels * filled, 0.0);
+        self.queries.resize(op.heads * pixels * op.head_channels, 0.0);
+        self.scores.resize(QUERIES * tokens, 0.0);
+    }
+
+    /// Reads a window's pixels, each with all heads, as they lie in memory.
+    #[inline(always)]
+    fn gather(&mut self, op: &WindowAttention, io: &Io, src: &[f32], scales: &[f32], window: [&Range<usize>; 2]) {
+        let shape = io.inputs[0].shape;
+        let [rows, columns] = window;
+        let (size, channels, lanes) = (op.head_channels, op.heads * op.head_channels, shape.padded_channels());
+        let (tokens, filled) = (self.keys.len() / channels, size.next_multiple_of(SIDE_BY_SIDE));
+        let count = rows.len() * columns.len();
         let pixels = rows.clone().flat_map(|y| columns.clone().map(move |x| y * shape.width + x));
         for (token, pixel) in pixels.enumerate() {
             let pixel = &src[pixel * lanes..][..lanes];
-            let [query, key, value] = [0, 1, 2].map(|part| &pixel[part * channels + head * size..][..size]);
-            let factor = if op.cosine { scale / norm(query) } else { scale };
-            for (to, from) in self.queries[token * size..].iter_mut().zip(query) {
-                *to = from * factor;
+            for (head, scale) in scales[..op.heads].iter().enumerate() {
+                let [query, key, value] = [0, 1, 2].map(|part| &pixel[part * channels + head * size..][..size]);
+                let place = head * count + token;
+                let factor = if op.cosine { scale / norm(query) } else { *scale };
+                for (to, from) in self.queries[place * size..].iter_mut().zip(query) {
+                    *to = from * factor;
+                }
+                let factor = if op.cosine { 1.0 / norm(key) } else { 1.0 };
+                let keys = &mut self.keys[head * size * tokens + token..];
+                for (to, from) in keys.iter_mut().step_by(tokens).zip(key) {
+                    *to = from * factor;
+                }
+                for (to, from) in self.values[place * filled..].iter_mut().zip(value) {
+                    *to = *from;
+                }
             }
-            let factor = if op.cosine { 1.0 / norm(key) } else { 1.0 };
-            for (to, from) in self.keys[token..].iter_mut().step_by(tokens).zip(key) {
-                *to = from * factor;
-            }
-            self.values[token * filled..][..size].copy_from_slice(value);
         }
     }
+}
+
+/// The work of one head on one window.
+struct Head<'a> {
+    op: &'a WindowAttention,
+    /// Of the output.
+    shape: Shape,
+    head: usize,
+    columns: &'a Range<usize>,
+    scratch: &'a mut Scratch,
+    /// The output's rows of this window.
+    band: &'a mut [f32],
+}
+
+impl WithSimd for Head<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(mut self, simd: S) {
+        let pixels = self.scratch.size.iter().product();
+        let paired = pixels - pixels % QUERIES;
+        for first in (0..paired).step_by(QUERIES) {
+            self.attend::<S, QUERIES>(simd, first);
+        }
+        for first in paired..pixels {
+            self.attend::<S, 1>(simd, first);
+        }
+    }
+}
+
+impl Head<'_> {
+    /// The `Q` queries from `first` on.
+    #[inline(always)]
+    fn attend<S: Simd, const Q: usize>(&mut self, simd: S, first: usize) {
+        let Self { op, shape, head, columns, .. } = *self;
+        let Scratch { size: [height, width], biases, queries, keys, values, scores } = &mut *self.scratch;
+        let (size, pixels) = (op.head_channels, *height * *width);
+        let (tokens, filled) = (scores.len() / QUERIES, size.next_multiple_of(SIDE_BY_SIDE));
+        let biases = &biases[(head * pixels + first) * tokens..];
+        let queries = &queries[(head * pixels + first) * size..];
+        let keys = &keys[head * size * tokens..][..size * tokens];
+        let values = &values[head * pixels * filled..][..pixels * filled];
+        let mut at = 0;
+        while at < tokens {
+            // Four vectors at a time while there are as many.
+            at += if at + 4 * S::F32_LANES <= tokens {
+                products::<S, Q, 4>(simd, biases, queries, keys, scores, [size, tokens, at])
+            } else {
+                products::<S, Q, 1>(simd, biases, queries, keys, scores, [size, tokens, at])
+            };
+        }
+        let mut totals = [0.0; Q];
+        for (total, scores) in totals.iter_mut().zip(scores.chunks_exact_mut(tokens)) {
+            let peak = reduce(scores, f32::NEG_INFINITY, |a, b| if a > b { a } else { b });
+            for score in scores.iter_mut() {
+                *score = exp(*score - peak);
+            }
+            *total = reduce(scores, 0.0, |a, b| a + b);
+        }
+        let places = std::array::from_fn::<_, Q, _>(|query| {
+            let (y, x) = ((first + query) / columns.len(), (first + query) % columns.len());
+            (y * shape.width + columns.start + x) * shape.padded_channels() + head * size
+        });
+        let mut mixed = [[0.0; SIDE_BY_SIDE]; Q];
+        for channel in (0..size).step_by(SIDE_BY_SIDE) {
+            for part in (0..SIDE_BY_SIDE).step_by(S::F32_LANES) {
+                let sums = mix::<S, Q>(simd, scores, &values[channel + part..], [pixels, tokens, filled]);
+                for ((mixed, sum), total) in mixed.iter_mut().zip(sums).zip(totals) {
+                    let share = simd.div_f32s(sum, simd.splat_f32s(total));
+                    store::<S>(mixed, part, share);
+                }
+            }
+            for (place, mixed) in places.iter().zip(&mixed) {
+                let output = &mut self.band[place + channel..][..SIDE_BY_SIDE.min(size - channel)];
+                for (output, value) in output.iter_mut().zip(mixed) {
+                    *output = *value;
+                }
+            }
+        }
+    }
+}
+
+/// Scores of `Q` queries and `V` vectors of keys from token `at` on, biases included. Returns the number of those tokens.
+#[inline(always)]
+fn products<S: Simd, const Q: usize, const V: usize>(
+    simd: S,
+    biases: &[f32],
+    queries: &[f32],
+    keys: &[f32],
+    scores: &mut [f32],
+    [size, tokens, at]: [usize; 3],
+) -> usize {
+    let place = |query: usize, vector: usize| query * tokens + at + vector * S::F32_LANES;
+    let mut sums = [[simd.splat_f32s(0.0); V]; Q];
+    for query in 0..Q {
+        for vector in 0..V {
+            sums[query][vector] = load::<S>(biases, place(query, vector));
+        }
+    }
+    for channel in 0..size {
+        let mut key = [simd.splat_f32s(0.0); V];
+        for vector in 0..V {
+            key[vector] = load::<S>(keys, channel * tokens + at + vector * S::F32_LANES);
+        }
+        for query in 0..Q {
+            let value = simd.splat_f32s(queries[query * size + channel]);
+            for vector in 0..V {
+                sums[query][vector] = simd.mul_add_f32s(value, key[vector], sums[query][vector]);
+            }
+        }
+    }
+    for query in 0..Q {
+        for vector in 0..V {
+            store::<S>(scores, place(query, vector), sums[query][vector]);
+        }
+    }
+    V * S::F32_LANES
+}
+
+/// The sum of a vector of `values`, `filled` apart, each times its weight, for `Q` queries. Two sums take turns, so that one
+/// addition need not wait for the last.
+#[inline(always)]
+fn mix<S: Simd, const Q: usize>(
+    simd: S,
+    weights: &[f32],
+    values: &[f32],
+    [pixels, tokens, filled]: [usize; 3],
+) -> [S::f32s; Q] {
+    let mut sums = [[simd.splat_f32s(0.0); 2]; Q];
+    for pair in (0..pixels).step_by(2) {
+        for turn in 0..2 {
+            let pixel = pair + turn;
+            if pixel < pixels {
+                let value = load::<S>(values, pixel * filled);
+                for query in 0..Q {
+                    let weight = simd.splat_f32s(weights[query * tokens + pixel]);
+                    sums[query][turn] = simd.mul_add_f32s(weight, value, sums[query][turn]);
+                }
+            }
+        }
+    }
+    sums.map(|[even, odd]| simd.add_f32s(even, odd))
 }
 
 /// As `torch.nn.functional.normalize` divides by it.
@@ -99,139 +274,25 @@ fn norm(vector: &[f32]) -> f32 {
     vector.iter().map(|x| x * x).sum::<f32>().sqrt().max(1e-12)
 }
 
-/// The exponential of `x`, which is not positive, to two units in the last place; in steps that can be vectorised.
+/// Halves what is side by side until one is left: a chain of operations would wait for each of them.
 #[inline(always)]
-fn exp(x: f32) -> f32 {
-    // Added, it leaves a number rounded to an integer, in the lowest bits.
-    const ROUND: f32 = 12_582_912.0;
-    const LN_2: [f32; 2] = [0.693_359_4, -2.121_944_4e-4];
-    let x = x.max(-87.0);
-    let rounded = x * std::f32::consts::LOG2_E + ROUND;
-    let power = rounded - ROUND;
-    let rest = (x - power * LN_2[0]) - power * LN_2[1];
-    // The series, its coefficients adjusted to |rest| <= ln 2 / 2 (Cephes).
-    let mut sum = 1.987_569_1e-4;
-    for coefficient in [1.398_199_9e-3, 8.333_452e-3, 4.166_579_6e-2, 1.666_666_5e-1, 0.5] {
-        sum = sum * rest + coefficient;
-    }
-    let sum = sum * rest * rest + rest + 1.0;
-    // Times two to the power: added to the exponent's bits.
-    f32::from_bits(sum.to_bits().wrapping_add(rounded.to_bits() << 23))
-}
-
-#[inline(always)]
-fn attend(
-    op: &WindowAttention,
-    io: &Io,
-    table: &[f32],
-    head: usize,
-    columns: &Range<usize>,
-    scratch: &mut Scratch,
-    band: &mut [f32],
-) {
-    let shape = io.output.shape;
-    let size = op.head_channels;
-    let [window_height, window_width] = op.window;
-    let bias_width = 2 * window_width - 1;
-    let bias = &table[op.heads + head * (2 * window_height - 1) * bias_width..];
-    let Scratch { columns: width, queries, keys, values, scores } = scratch;
-    let tokens = scores.len();
-    for (token, query) in queries.chunks_exact(size).enumerate() {
-        let (y, x) = (token / *width, token % *width);
-        for (key_y, scores) in scores.chunks_exact_mut(*width).enumerate() {
-            // Towards the left as the key goes to the right.
-            let row = &bias[(y + window_height - 1 - key_y) * bias_width..][..x + window_width];
-            for (score, bias) in scores.iter_mut().zip(row.iter().rev()) {
-                *score = *bias;
-            }
-        }
-        let (chunks, rest) = scores.as_chunks_mut::<{ 2 * SIDE_BY_SIDE }>();
-        let first = tokens - rest.len();
-        for (index, scores) in chunks.iter_mut().enumerate() {
-            let mut sums = *scores;
-            for (query, keys) in query.iter().zip(keys.chunks_exact(tokens)) {
-                let keys = &keys[index * sums.len()..][..2 * SIDE_BY_SIDE];
-                for lane in 0..2 * SIDE_BY_SIDE {
-                    sums[lane] += query * keys[lane];
-                }
-            }
-            *scores = sums;
-        }
-        for (query, keys) in query.iter().zip(keys.chunks_exact(tokens)) {
-            for (score, key) in rest.iter_mut().zip(&keys[first..]) {
-                *score += query * key;
-            }
-        }
-        let peak = largest(scores);
-        for score in scores.iter_mut() {
-            *score = exp(*score - peak);
-        }
-        let total = sum(scores);
-        let at = (y * shape.width + columns.start + x) * shape.padded_channels() + head * size;
-        let output = &mut band[at..][..size];
-        for (channel, output) in (0..).step_by(SIDE_BY_SIDE).zip(output.chunks_mut(SIDE_BY_SIDE)) {
-            let mixed = mix(scores, &values[channel..], size.next_multiple_of(SIDE_BY_SIDE));
-            for (output, value) in output.iter_mut().zip(mixed) {
-                *output = value / total;
-            }
-        }
-    }
-}
-
-/// The sum of `values` at every `stride`, each times its weight, for the first channels. Four sums take turns, so that one
-/// addition need not wait for the last.
-#[inline(always)]
-fn mix(weights: &[f32], values: &[f32], stride: usize) -> [f32; SIDE_BY_SIDE] {
-    let mut sums = [[0.0; SIDE_BY_SIDE]; 4];
-    let (fours, rest) = weights.as_chunks::<4>();
-    for (index, weights) in fours.iter().enumerate() {
-        let values = &values[4 * index * stride..][..3 * stride + SIDE_BY_SIDE];
-        for part in 0..4 {
-            let values = &values[part * stride..][..SIDE_BY_SIDE];
-            for lane in 0..SIDE_BY_SIDE {
-                sums[part][lane] += weights[part] * values[lane];
-            }
-        }
-    }
-    for (index, weight) in rest.iter().enumerate() {
-        let values = &values[(4 * fours.len() + index) * stride..][..SIDE_BY_SIDE];
-        for lane in 0..SIDE_BY_SIDE {
-            sums[index][lane] += weight * values[lane];
-        }
-    }
-    let mut total = [0.0; SIDE_BY_SIDE];
-    for lane in 0..SIDE_BY_SIDE {
-        total[lane] = (sums[0][lane] + sums[1][lane]) + (sums[2][lane] + sums[3][lane]);
-    }
-    total
-}
-
-#[inline(always)]
-fn largest(values: &[f32]) -> f32 {
-    let mut lanes = [f32::NEG_INFINITY; SIDE_BY_SIDE];
+fn reduce(values: &[f32], start: f32, operation: impl Fn(f32, f32) -> f32) -> f32 {
+    let mut lanes = [start; SIDE_BY_SIDE];
     let (chunks, rest) = values.as_chunks::<SIDE_BY_SIDE>();
     for chunk in chunks {
         for lane in 0..SIDE_BY_SIDE {
-            lanes[lane] = if lanes[lane] > chunk[lane] { lanes[lane] } else { chunk[lane] };
+            lanes[lane] = operation(lanes[lane], chunk[lane]);
         }
     }
     for (lane, &value) in lanes.iter_mut().zip(rest) {
-        *lane = lane.max(value);
+        *lane = operation(*lane, value);
     }
-    lanes.into_iter().fold(f32::NEG_INFINITY, f32::max)
-}
-
-#[inline(always)]
-fn sum(values: &[f32]) -> f32 {
-    let mut lanes = [0.0; SIDE_BY_SIDE];
-    let (chunks, rest) = values.as_chunks::<SIDE_BY_SIDE>();
-    for chunk in chunks {
-        for lane in 0..SIDE_BY_SIDE {
-            lanes[lane] += chunk[lane];
+    let mut width = SIDE_BY_SIDE / 2;
+    while width > 0 {
+        for lane in 0..width {
+            lanes[lane] = operation(lanes[lane], lanes[lane + width]);
         }
+        width /= 2;
     }
-    for (lane, value) in lanes.iter_mut().zip(rest) {
-        *lane += value;
-    }
-    lanes.into_iter().sum()
+    lanes[0]
 }

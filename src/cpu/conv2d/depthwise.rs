@@ -4,7 +4,7 @@ use pulp::Arch;
 use rayon::prelude::*;
 
 use crate::cpu::epilogue::Epilogue;
-use crate::cpu::row_elements;
+use crate::cpu::{row_elements, vectorized};
 use crate::ops::Io;
 use crate::ops::conv2d::Conv2d;
 
@@ -28,7 +28,8 @@ pub(super) fn run(op: &Conv2d, io: &Io, weight: &[f32], src: &[f32], epilogue: &
     let columns = taps(op, 1, to.width, from.width);
     let arch = Arch::new();
     output.par_chunks_mut(row_elements(to)).enumerate().for_each(|(y, output)| {
-        arch.dispatch(
+        vectorized(
+            arch,
             #[inline(always)]
             || {
                 for (x, pixel) in output.chunks_exact_mut(lanes).enumerate() {
