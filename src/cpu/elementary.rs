@@ -45,7 +45,7 @@ pub(super) fn gelu(x: f32) -> f32 {
     // -ln(erfc y) / y, fitted such that the error of erfc is even on 0..END.
     const SERIES: [f32; 9] = [
         -6.833_005_5e-6,
-        9.405_631_9e-5,
+        9.405_632e-5,
         -5.399_827_5e-4,
         1.476_175_7e-3,
         6.005_545e-5,

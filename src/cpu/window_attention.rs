@@ -218,15 +218,15 @@ fn products<S: Simd, const Q: usize, const V: usize>(
 ) -> usize {
     let place = |query: usize, vector: usize| query * tokens + at + vector * S::F32_LANES;
     let mut sums = [[simd.splat_f32s(0.0); V]; Q];
-    for query in 0..Q {
-        for vector in 0..V {
-            sums[query][vector] = load::<S>(biases, place(query, vector));
+    for (query, sums) in sums.iter_mut().enumerate() {
+        for (vector, sum) in sums.iter_mut().enumerate() {
+            *sum = load::<S>(biases, place(query, vector));
         }
     }
     for channel in 0..size {
         let mut key = [simd.splat_f32s(0.0); V];
-        for vector in 0..V {
-            key[vector] = load::<S>(keys, channel * tokens + at + vector * S::F32_LANES);
+        for (vector, key) in key.iter_mut().enumerate() {
+            *key = load::<S>(keys, channel * tokens + at + vector * S::F32_LANES);
         }
         for query in 0..Q {
             let value = simd.splat_f32s(queries[query * size + channel]);
@@ -235,9 +235,9 @@ fn products<S: Simd, const Q: usize, const V: usize>(
             }
         }
     }
-    for query in 0..Q {
-        for vector in 0..V {
-            store::<S>(scores, place(query, vector), sums[query][vector]);
+    for (query, sums) in sums.iter().enumerate() {
+        for (vector, sum) in sums.iter().enumerate() {
+            store::<S>(scores, place(query, vector), *sum);
         }
     }
     V * S::F32_LANES
@@ -252,20 +252,19 @@ fn mix<S: Simd, const Q: usize>(
     values: &[f32],
     [pixels, tokens, filled]: [usize; 3],
 ) -> [S::f32s; Q] {
-    let mut sums = [[simd.splat_f32s(0.0); 2]; Q];
-    for pair in (0..pixels).step_by(2) {
-        for turn in 0..2 {
-            let pixel = pair + turn;
-            if pixel < pixels {
-                let value = load::<S>(values, pixel * filled);
-                for query in 0..Q {
-                    let weight = simd.splat_f32s(weights[query * tokens + pixel]);
-                    sums[query][turn] = simd.mul_add_f32s(weight, value, sums[query][turn]);
-                }
-            }
+    let mut even = [simd.splat_f32s(0.0); Q];
+    let mut odd = even;
+    for pixel in 0..pixels {
+        let value = load::<S>(values, pixel * filled);
+        for (query, sum) in even.iter_mut().enumerate() {
+            *sum = simd.mul_add_f32s(simd.splat_f32s(weights[query * tokens + pixel]), value, *sum);
         }
+        std::mem::swap(&mut even, &mut odd);
     }
-    sums.map(|[even, odd]| simd.add_f32s(even, odd))
+    for (sum, other) in even.iter_mut().zip(odd) {
+        *sum = simd.add_f32s(*sum, other);
+    }
+    even
 }
 
 /// As `torch.nn.functional.normalize` divides by it.

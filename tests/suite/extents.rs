@@ -143,7 +143,8 @@ fn statistics_of_a_large_image_keep_their_precision() {
 #[test]
 fn large_images_get_the_same_from_every_block() {
     let zero = Border::Zero;
-    let linear = Linear { in_channels: 8, out_channels: 40, bias: false, activation: Function::Identity, residual: None };
+    let linear =
+        Linear { in_channels: 8, out_channels: 40, bias: false, activation: Function::Identity, residual: None };
     let transposed = ConvTranspose2d { stride: [2, 2], padding: [1, 1], ..ConvTranspose2d::new(4, 36, [4, 4]) };
     let folded = Conv2d { padding: [[6, 6]; 2], ..Conv2d::same(3, 20, 5, Border::Reflect) };
     let operators: [(Op, Vec<usize>, Shape); 6] = [
