@@ -25,6 +25,7 @@ def load(path: str) -> tuple[model.Sonolume, dict]:
 
         with safe_open(path, "pt") as f:
             meta = f.metadata()
+        meta["step"] = meta["steps"]
         state = {k: v.float() for k, v in load_file(path).items()}
     else:
         meta = torch.load(path, map_location="cpu", weights_only=False)
