@@ -1,17 +1,25 @@
 //! Reference of [`crate::ops::activation`].
 
+use pulp::Arch;
 use rayon::prelude::*;
 
 use super::elementary::{gelu, gelu_tanh, sigmoid, tanh};
-use super::row_elements;
+use super::{row_elements, vectorized};
 use crate::ops::Io;
 use crate::ops::activation::{Activation, Function};
 
 pub(super) fn run(op: &Activation, io: &Io, weights: &[Vec<f32>], inputs: &[&[f32]], output: &mut [f32]) {
     let row = row_elements(io.output.shape);
+    let arch = Arch::new();
     output.par_chunks_mut(row).zip(inputs[0].par_chunks(row)).for_each(|(output, input)| {
-        output.copy_from_slice(input);
-        apply(op.function, output, &weights[0]);
+        vectorized(
+            arch,
+            #[inline(always)]
+            || {
+                output.copy_from_slice(input);
+                apply(op.function, output, &weights[0]);
+            },
+        );
     });
 }
 
