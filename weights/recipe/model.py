@@ -217,8 +217,9 @@ class SignalGate(nn.Conv2d):
 
 
 class Sonolume(nn.Module):
-    def __init__(self, channels, blocks, pairs, heads, window, head, gated=False):
+    def __init__(self, channels, blocks, pairs, heads, window, head, gated=False, without=None):
         super().__init__()
+        self.without = without
         self.signal = SignalGate() if gated else None
         self.multiple = window << len(channels)  # the padded height and width are multiples of this
         self.stem = Conv3(8, channels[0])
@@ -226,7 +227,9 @@ class Sonolume(nn.Module):
         self.down = nn.ModuleList([nn.Conv2d(c, d, 2, 2) for c, d in zip(channels, channels[1:])])
         middle = []
         for i in range(pairs):
-            middle += [Block(channels[-1]), WindowAttention(channels[-1], heads, window, window // 2 if i % 2 else 0)]
+            middle.append(Block(channels[-1]))
+            if without != "attention":
+                middle.append(WindowAttention(channels[-1], heads, window, window // 2 if i % 2 else 0))
         self.middle = nn.Sequential(*middle)
         self.up = nn.ModuleList([Merge(d, c) for c, d in zip(channels, channels[1:])])
         self.decoder = nn.ModuleList([nn.Sequential(*[Block(c) for _ in range(b)]) for c, b in zip(channels, blocks)])
@@ -242,7 +245,9 @@ class Sonolume(nn.Module):
     def forward(self, x, rows=None):
         """x [n, 1, H, W]; rows [n, H] are the coordinates of the rows, by default those of a whole image."""
         n, _, h, w = x.shape
-        if rows is None:
+        if self.without == "row":
+            rows = x.new_zeros(n, h)
+        elif rows is None:
             rows = (torch.arange(h, device=x.device, dtype=x.dtype) / max(h - 1, 1)).expand(n, h)
         t = torch.cat([x, rows.to(x.dtype)[:, None, :, None].expand(n, 1, h, w)], 1)
         ph, pw = -h % self.multiple, -w % self.multiple
@@ -262,8 +267,10 @@ class Sonolume(nn.Module):
         return x + (t if self.signal is None else t * self.signal(x))
 
 
-def build(name: str = "sonolume-s", gated: bool = False) -> Sonolume:
-    return Sonolume(**SIZES[name], gated=gated)
+def build(name: str = "sonolume-s", gated: bool = False, without: str | None = None) -> Sonolume:
+    """`without` leaves out a part, to measure what it is worth: "row", the row coordinate, or "attention". Nothing runs such
+    weights but this recipe."""
+    return Sonolume(**SIZES[name], gated=gated, without=without)
 
 
 def cost(model: Sonolume, size: int = 256) -> tuple[int, int]:

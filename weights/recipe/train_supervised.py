@@ -97,6 +97,7 @@ def main():
     p.add_argument("--log-square", type=float, default=0.0,
                    help="weight of the logarithm of each image's mean square error, which is PSNR itself; for the later part")
     p.add_argument("--whole", type=float, default=0.25, help="share of batches of whole images, the others are crops")
+    p.add_argument("--without", choices=("row", "attention"), help="leave out a part of the network, to measure what it is worth")
     p.add_argument("--resume", action="store_true")
     a = p.parse_args()
 
@@ -111,7 +112,7 @@ def main():
 
     crops = data.Crops(data.load_usenhance(a.data, "high", "train"), data.load_hq(a.data, "train"), rng)
     held = validation_set(data.load_usenhance(a.data, "high", "held"))
-    net = model.build(a.size)
+    net = model.build(a.size, without=a.without)
     if a.init:
         net.load_state_dict(export.load(a.init)[0].state_dict())
     net = net.to(device, memory_format=torch.channels_last)
@@ -149,7 +150,7 @@ def main():
             save(dict(net=ema.state, step=step, size=a.size, stage="supervised"), work / "supervised-ema.pt")
         if done or now - last_check > 300 or step in (500, 1000, 1500, 2000):
             last_check = now
-            probe = model.build(a.size).to(device, memory_format=torch.channels_last)
+            probe = model.build(a.size, without=a.without).to(device, memory_format=torch.channels_last)
             probe.load_state_dict(ema.state)
             i, s0, o, s1 = validate(probe, held, device)
             print(f"{time.strftime('%H:%M:%S')} held step {step} psnr {i:.2f} -> {o:.2f} ssim {s0:.3f} -> {s1:.3f}", file=log)
