@@ -25,7 +25,6 @@ override DILATION_Y: u32;
 override BORDER: u32;
 
 const INVOCATIONS = 32u;
-const PIXELS = 8u;
 
 @group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(1) var<storage, read> src: array<elem4>;
@@ -51,14 +50,7 @@ fn main(@builtin(local_invocation_index) local: u32, @builtin(workgroup_id) work
         column[p] = u32(clamp(x, 0, i32(params.src_width) - 1)) * params.src_groups;
         inside[p] = select(0.0, 1.0, x >= 0);
     }
-    var sum0 = bias(group);
-    var sum1 = bias(group);
-    var sum2 = bias(group);
-    var sum3 = bias(group);
-    var sum4 = bias(group);
-    var sum5 = bias(group);
-    var sum6 = bias(group);
-    var sum7 = bias(group);
+    var sums = begin(group);
     var at = workgroup.z * params.block;
     for (var ky = 0u; ky < KERNEL_HEIGHT; ky++) {
         let y = border(i32(y * STRIDE_Y + ky * DILATION_Y) - params.pad_top, i32(params.src_height), BORDER);
@@ -78,50 +70,45 @@ fn main(@builtin(local_invocation_index) local: u32, @builtin(workgroup_id) work
             let rows = twelve_rows(at, local);
             var w: block;
             w = row0(rows);
-            sum0 += w * v0.x; sum1 += w * v1.x; sum2 += w * v2.x; sum3 += w * v3.x;
-            sum4 += w * v4.x; sum5 += w * v5.x; sum6 += w * v6.x; sum7 += w * v7.x;
+            sums.s0 += w * v0.x; sums.s1 += w * v1.x; sums.s2 += w * v2.x; sums.s3 += w * v3.x;
+            sums.s4 += w * v4.x; sums.s5 += w * v5.x; sums.s6 += w * v6.x; sums.s7 += w * v7.x;
             w = row4(rows);
-            sum0 += w * v1.x; sum1 += w * v2.x; sum2 += w * v3.x; sum3 += w * v4.x;
-            sum4 += w * v5.x; sum5 += w * v6.x; sum6 += w * v7.x; sum7 += w * v8.x;
+            sums.s0 += w * v1.x; sums.s1 += w * v2.x; sums.s2 += w * v3.x; sums.s3 += w * v4.x;
+            sums.s4 += w * v5.x; sums.s5 += w * v6.x; sums.s6 += w * v7.x; sums.s7 += w * v8.x;
             w = row8(rows);
-            sum0 += w * v2.x; sum1 += w * v3.x; sum2 += w * v4.x; sum3 += w * v5.x;
-            sum4 += w * v6.x; sum5 += w * v7.x; sum6 += w * v8.x; sum7 += w * v9.x;
+            sums.s0 += w * v2.x; sums.s1 += w * v3.x; sums.s2 += w * v4.x; sums.s3 += w * v5.x;
+            sums.s4 += w * v6.x; sums.s5 += w * v7.x; sums.s6 += w * v8.x; sums.s7 += w * v9.x;
             w = row1(rows);
-            sum0 += w * v0.y; sum1 += w * v1.y; sum2 += w * v2.y; sum3 += w * v3.y;
-            sum4 += w * v4.y; sum5 += w * v5.y; sum6 += w * v6.y; sum7 += w * v7.y;
+            sums.s0 += w * v0.y; sums.s1 += w * v1.y; sums.s2 += w * v2.y; sums.s3 += w * v3.y;
+            sums.s4 += w * v4.y; sums.s5 += w * v5.y; sums.s6 += w * v6.y; sums.s7 += w * v7.y;
             w = row5(rows);
-            sum0 += w * v1.y; sum1 += w * v2.y; sum2 += w * v3.y; sum3 += w * v4.y;
-            sum4 += w * v5.y; sum5 += w * v6.y; sum6 += w * v7.y; sum7 += w * v8.y;
+            sums.s0 += w * v1.y; sums.s1 += w * v2.y; sums.s2 += w * v3.y; sums.s3 += w * v4.y;
+            sums.s4 += w * v5.y; sums.s5 += w * v6.y; sums.s6 += w * v7.y; sums.s7 += w * v8.y;
             w = row9(rows);
-            sum0 += w * v2.y; sum1 += w * v3.y; sum2 += w * v4.y; sum3 += w * v5.y;
-            sum4 += w * v6.y; sum5 += w * v7.y; sum6 += w * v8.y; sum7 += w * v9.y;
+            sums.s0 += w * v2.y; sums.s1 += w * v3.y; sums.s2 += w * v4.y; sums.s3 += w * v5.y;
+            sums.s4 += w * v6.y; sums.s5 += w * v7.y; sums.s6 += w * v8.y; sums.s7 += w * v9.y;
             w = row2(rows);
-            sum0 += w * v0.z; sum1 += w * v1.z; sum2 += w * v2.z; sum3 += w * v3.z;
-            sum4 += w * v4.z; sum5 += w * v5.z; sum6 += w * v6.z; sum7 += w * v7.z;
+            sums.s0 += w * v0.z; sums.s1 += w * v1.z; sums.s2 += w * v2.z; sums.s3 += w * v3.z;
+            sums.s4 += w * v4.z; sums.s5 += w * v5.z; sums.s6 += w * v6.z; sums.s7 += w * v7.z;
             w = row6(rows);
-            sum0 += w * v1.z; sum1 += w * v2.z; sum2 += w * v3.z; sum3 += w * v4.z;
-            sum4 += w * v5.z; sum5 += w * v6.z; sum6 += w * v7.z; sum7 += w * v8.z;
+            sums.s0 += w * v1.z; sums.s1 += w * v2.z; sums.s2 += w * v3.z; sums.s3 += w * v4.z;
+            sums.s4 += w * v5.z; sums.s5 += w * v6.z; sums.s6 += w * v7.z; sums.s7 += w * v8.z;
             w = row10(rows);
-            sum0 += w * v2.z; sum1 += w * v3.z; sum2 += w * v4.z; sum3 += w * v5.z;
-            sum4 += w * v6.z; sum5 += w * v7.z; sum6 += w * v8.z; sum7 += w * v9.z;
+            sums.s0 += w * v2.z; sums.s1 += w * v3.z; sums.s2 += w * v4.z; sums.s3 += w * v5.z;
+            sums.s4 += w * v6.z; sums.s5 += w * v7.z; sums.s6 += w * v8.z; sums.s7 += w * v9.z;
             w = row3(rows);
-            sum0 += w * v0.w; sum1 += w * v1.w; sum2 += w * v2.w; sum3 += w * v3.w;
-            sum4 += w * v4.w; sum5 += w * v5.w; sum6 += w * v6.w; sum7 += w * v7.w;
+            sums.s0 += w * v0.w; sums.s1 += w * v1.w; sums.s2 += w * v2.w; sums.s3 += w * v3.w;
+            sums.s4 += w * v4.w; sums.s5 += w * v5.w; sums.s6 += w * v6.w; sums.s7 += w * v7.w;
             w = row7(rows);
-            sum0 += w * v1.w; sum1 += w * v2.w; sum2 += w * v3.w; sum3 += w * v4.w;
-            sum4 += w * v5.w; sum5 += w * v6.w; sum6 += w * v7.w; sum7 += w * v8.w;
+            sums.s0 += w * v1.w; sums.s1 += w * v2.w; sums.s2 += w * v3.w; sums.s3 += w * v4.w;
+            sums.s4 += w * v5.w; sums.s5 += w * v6.w; sums.s6 += w * v7.w; sums.s7 += w * v8.w;
             w = row11(rows);
-            sum0 += w * v2.w; sum1 += w * v3.w; sum2 += w * v4.w; sum3 += w * v5.w;
-            sum4 += w * v6.w; sum5 += w * v7.w; sum6 += w * v8.w; sum7 += w * v9.w;
+            sums.s0 += w * v2.w; sums.s1 += w * v3.w; sums.s2 += w * v4.w; sums.s3 += w * v5.w;
+            sums.s4 += w * v6.w; sums.s5 += w * v7.w; sums.s6 += w * v8.w; sums.s7 += w * v9.w;
             at += 12u;
         }
     }
 
     let end = select(0u, params.dst_width, index == run);
-    var sums = array<block, 8>(sum0, sum1, sum2, sum3, sum4, sum5, sum6, sum7);
-    for (var p = 0u; p < PIXELS; p++) {
-        if x0 + p < end {
-            store_block(y * params.dst_width + x0 + p, group, sums[p]);
-        }
-    }
+    store_run(sums, y * params.dst_width + x0, 1u, x0, 1u, end, group);
 }

@@ -29,7 +29,6 @@ override BORDER: u32;
 override IN_LANES: u32;
 
 const INVOCATIONS = 32u;
-const PIXELS = 8u;
 
 @group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(1) var<storage, read> src: array<elem4>;
@@ -56,58 +55,30 @@ fn main(@builtin(local_invocation_index) local: u32, @builtin(workgroup_id) work
     let x0 = (run % runs) * PIXELS;
     let group = params.group + workgroup.z * GROUPS;
 
-    var sum0 = bias(group);
-    var sum1 = bias(group);
-    var sum2 = bias(group);
-    var sum3 = bias(group);
-    var sum4 = bias(group);
-    var sum5 = bias(group);
-    var sum6 = bias(group);
-    var sum7 = bias(group);
+    var sums = begin(group);
     var at = workgroup.z * params.block;
     let left = i32(x0) - params.pad_left;
     for (var ky = 0u; ky < KERNEL_HEIGHT; ky++) {
         let y = border(i32(y * STRIDE_Y + ky * DILATION_Y) - params.pad_top, i32(params.src_height), BORDER);
         for (var i = 0u; i < params.src_groups; i++) {
-            var v0 = pixel(left, y, i);
-            var v1 = pixel(left + 1, y, i);
-            var v2 = pixel(left + 2, y, i);
-            var v3 = pixel(left + 3, y, i);
-            var v4 = pixel(left + 4, y, i);
-            var v5 = pixel(left + 5, y, i);
-            var v6 = pixel(left + 6, y, i);
+            var v = Pixels(
+                vec4<f32>(),
+                pixel(left, y, i),
+                pixel(left + 1, y, i),
+                pixel(left + 2, y, i),
+                pixel(left + 3, y, i),
+                pixel(left + 4, y, i),
+                pixel(left + 5, y, i),
+                pixel(left + 6, y, i),
+            );
             for (var kx = 0u; kx < KERNEL_WIDTH; kx++) {
-                let v7 = pixel(left + 7 + i32(kx), y, i);
-                let rows = four_rows(at, local);
-                var w = row0(rows);
-                sum0 += w * v0.x; sum1 += w * v1.x; sum2 += w * v2.x; sum3 += w * v3.x;
-                sum4 += w * v4.x; sum5 += w * v5.x; sum6 += w * v6.x; sum7 += w * v7.x;
-                if IN_LANES > 1u {
-                    w = row1(rows);
-                    sum0 += w * v0.y; sum1 += w * v1.y; sum2 += w * v2.y; sum3 += w * v3.y;
-                    sum4 += w * v4.y; sum5 += w * v5.y; sum6 += w * v6.y; sum7 += w * v7.y;
-                }
-                if IN_LANES > 2u {
-                    w = row2(rows);
-                    sum0 += w * v0.z; sum1 += w * v1.z; sum2 += w * v2.z; sum3 += w * v3.z;
-                    sum4 += w * v4.z; sum5 += w * v5.z; sum6 += w * v6.z; sum7 += w * v7.z;
-                }
-                if IN_LANES > 3u {
-                    w = row3(rows);
-                    sum0 += w * v0.w; sum1 += w * v1.w; sum2 += w * v2.w; sum3 += w * v3.w;
-                    sum4 += w * v4.w; sum5 += w * v5.w; sum6 += w * v6.w; sum7 += w * v7.w;
-                }
-                v0 = v1; v1 = v2; v2 = v3; v3 = v4; v4 = v5; v5 = v6; v6 = v7;
+                v = Pixels(v.v1, v.v2, v.v3, v.v4, v.v5, v.v6, v.v7, pixel(left + 7 + i32(kx), y, i));
+                add_rows(&sums, v, four_rows(at, local), IN_LANES);
                 at += 4u;
             }
         }
     }
 
     let end = select(0u, params.dst_width, index == run);
-    var sums = array<block, 8>(sum0, sum1, sum2, sum3, sum4, sum5, sum6, sum7);
-    for (var p = 0u; p < PIXELS; p++) {
-        if x0 + p < end {
-            store_block(y * params.dst_width + x0 + p, group, sums[p]);
-        }
-    }
+    store_run(sums, y * params.dst_width + x0, 1u, x0, 1u, end, group);
 }

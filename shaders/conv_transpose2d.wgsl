@@ -28,7 +28,6 @@ override DILATION_Y: u32;
 override DILATION_X: u32;
 
 const INVOCATIONS = 32u;
-const PIXELS = 8u;
 
 @group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(1) var<storage, read> src: array<elem4>;
@@ -52,14 +51,7 @@ fn main(@builtin(local_invocation_index) local: u32, @builtin(workgroup_id) work
     let x0 = run % runs * PIXELS * STRIDE_X + first_x;
     let group = params.group + layer * GROUPS;
 
-    var sum0 = bias(group);
-    var sum1 = bias(group);
-    var sum2 = bias(group);
-    var sum3 = bias(group);
-    var sum4 = bias(group);
-    var sum5 = bias(group);
-    var sum6 = bias(group);
-    var sum7 = bias(group);
+    var sums = begin(group);
     for (var ky = 0u; ky < KERNEL_HEIGHT; ky++) {
         // Where the tap stands among the source's rows, in steps of 1 / stride: whole for all pixels of a phase or for none.
         if (i32(first_y) + params.pad_top - i32(ky * DILATION_Y)) % i32(STRIDE_Y) != 0 {
@@ -84,39 +76,22 @@ fn main(@builtin(local_invocation_index) local: u32, @builtin(workgroup_id) work
             }
             var at = layer * params.block + (ky * KERNEL_WIDTH + kx) * params.src_groups * 4u;
             for (var i = 0u; i < params.src_groups; i++) {
-                let v0 = vec4<f32>(src[base[0] + i]) * inside[0];
-                let v1 = vec4<f32>(src[base[1] + i]) * inside[1];
-                let v2 = vec4<f32>(src[base[2] + i]) * inside[2];
-                let v3 = vec4<f32>(src[base[3] + i]) * inside[3];
-                let v4 = vec4<f32>(src[base[4] + i]) * inside[4];
-                let v5 = vec4<f32>(src[base[5] + i]) * inside[5];
-                let v6 = vec4<f32>(src[base[6] + i]) * inside[6];
-                let v7 = vec4<f32>(src[base[7] + i]) * inside[7];
-                let rows = four_rows(at, local);
-                var w: block;
-                w = row0(rows);
-                sum0 += w * v0.x; sum1 += w * v1.x; sum2 += w * v2.x; sum3 += w * v3.x;
-                sum4 += w * v4.x; sum5 += w * v5.x; sum6 += w * v6.x; sum7 += w * v7.x;
-                w = row1(rows);
-                sum0 += w * v0.y; sum1 += w * v1.y; sum2 += w * v2.y; sum3 += w * v3.y;
-                sum4 += w * v4.y; sum5 += w * v5.y; sum6 += w * v6.y; sum7 += w * v7.y;
-                w = row2(rows);
-                sum0 += w * v0.z; sum1 += w * v1.z; sum2 += w * v2.z; sum3 += w * v3.z;
-                sum4 += w * v4.z; sum5 += w * v5.z; sum6 += w * v6.z; sum7 += w * v7.z;
-                w = row3(rows);
-                sum0 += w * v0.w; sum1 += w * v1.w; sum2 += w * v2.w; sum3 += w * v3.w;
-                sum4 += w * v4.w; sum5 += w * v5.w; sum6 += w * v6.w; sum7 += w * v7.w;
+                let v = Pixels(
+                    vec4<f32>(src[base[0] + i]) * inside[0],
+                    vec4<f32>(src[base[1] + i]) * inside[1],
+                    vec4<f32>(src[base[2] + i]) * inside[2],
+                    vec4<f32>(src[base[3] + i]) * inside[3],
+                    vec4<f32>(src[base[4] + i]) * inside[4],
+                    vec4<f32>(src[base[5] + i]) * inside[5],
+                    vec4<f32>(src[base[6] + i]) * inside[6],
+                    vec4<f32>(src[base[7] + i]) * inside[7],
+                );
+                add_rows(&sums, v, four_rows(at, local), 4u);
                 at += 4u;
             }
         }
     }
 
     let end = select(0u, params.dst_width, index == run && y < params.dst_height);
-    var sums = array<block, 8>(sum0, sum1, sum2, sum3, sum4, sum5, sum6, sum7);
-    for (var p = 0u; p < PIXELS; p++) {
-        let x = x0 + p * STRIDE_X;
-        if x < end {
-            store_block(y * params.dst_width + x, group, sums[p]);
-        }
-    }
+    store_run(sums, y * params.dst_width + x0, STRIDE_X, x0, STRIDE_X, end, group);
 }

@@ -40,6 +40,9 @@ pub(super) const WEIGHTS: [Library; 2] = [library!("weight_storage"), library!("
 pub(super) const ROWS: [Library; MOST_GROUPS] =
     [rows!("spread1"), rows!("spread2"), rows!("spread3"), rows!("spread4")];
 
+/// `Sums` and `Pixels` of a run, `begin`, `add_rows` and `store_run`.
+pub(super) const RUN: Library = library!("run");
+
 /// Declares the kernel `$name` for every number of groups and either memory, as `static VARIANTS` and its list `$list`.
 macro_rules! block_shaders {
     ($list:ident, $variants:ident, $name:literal, $params:expr, [$($library:expr),*]) => {
@@ -62,6 +65,7 @@ macro_rules! block_shaders {
                 crate::ops::blocks::BLOCKS[$groups],
                 crate::ops::blocks::WEIGHTS[$memory],
                 crate::ops::blocks::ROWS[$groups],
+                crate::ops::blocks::RUN,
             ],
             params: $params,
         }
