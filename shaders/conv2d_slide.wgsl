@@ -61,6 +61,7 @@ fn main(@builtin(local_invocation_index) local: u32, @builtin(workgroup_id) work
     for (var ky = 0u; ky < KERNEL_HEIGHT; ky++) {
         let y = border(i32(y * STRIDE_Y + ky * DILATION_Y) - params.pad_top, i32(params.src_height), BORDER);
         for (var i = 0u; i < params.src_groups; i++) {
+            // One tap behind: the first one moves on, too.
             var v = Pixels(
                 vec4<f32>(),
                 pixel(left, y, i),

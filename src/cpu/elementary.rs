@@ -89,7 +89,7 @@ fn polynomial<const N: usize>(x: f32, coefficients: [f32; N]) -> f32 {
 mod tests {
     use super::*;
 
-    /// The largest error of `function` on `-range..range`: absolute, and relative to the true value, at most 1 each.
+    /// The largest error of `function` on `-range..=range`: absolute, and relative to the true value.
     fn errors(range: f64, function: impl Fn(f32) -> f32, truth: impl Fn(f64) -> f64) -> (f64, f64) {
         let (mut absolute, mut relative) = (0.0f64, 0.0f64);
         for step in -200_000..=200_000 {

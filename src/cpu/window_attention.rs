@@ -1,5 +1,6 @@
 //! Reference of [`crate::ops::window_attention`]: window by window, head by head, query by query.
 
+use std::collections::BTreeSet;
 use std::ops::Range;
 
 use pulp::{Arch, Simd, WithSimd};
@@ -23,18 +24,26 @@ pub(super) fn run(op: &WindowAttention, io: &Io, weights: &[Vec<f32>], inputs: &
         bands.push((rows, band));
         rest = below;
     }
+    // Windows are whole, or cut off at either end of an axis.
+    let heights: BTreeSet<usize> = bands.iter().map(|(rows, _)| rows.len()).collect();
+    let widths: BTreeSet<usize> = columns.iter().map(Range::len).collect();
+    let sizes: Vec<[usize; 2]> =
+        heights.iter().flat_map(|height| widths.iter().map(|width| [*height, *width])).collect();
+    let biases: Vec<Vec<f32>> = sizes.par_iter().map(|size| expand(op, &weights[0], *size)).collect();
     let arch = Arch::new();
     bands.into_par_iter().for_each_init(Scratch::default, |scratch, (rows, band)| {
         for columns in &columns {
             let window = [&rows, columns];
-            scratch.expand(op, &weights[0], window.map(Range::len));
+            let size = window.map(Range::len);
+            let biases = sizes.iter().position(|known| *known == size).map_or(&[][..], |index| &biases[index]);
+            scratch.fit(op, size);
             vectorized(
                 arch,
                 #[inline(always)]
                 || scratch.gather(op, io, inputs[0], &weights[0], window),
             );
             for head in 0..op.heads {
-                arch.dispatch(Head { op, shape, head, columns, scratch, band });
+                arch.dispatch(Head { op, shape, head, columns, biases, scratch, band });
             }
         }
         clear_padding(band, shape.channels);
@@ -49,10 +58,8 @@ const QUERIES: usize = 2;
 /// One window. `tokens` stands for its pixels, filled up to whole vectors.
 #[derive(Default)]
 struct Scratch {
-    /// Rows and columns of the window that `biases` belong to.
+    /// Rows and columns of the window.
     size: [usize; 2],
-    /// Position biases, `[heads, pixels, tokens]`: of all keys for each query, minus infinity for what is filled up.
-    biases: Vec<f32>,
     /// Queries times the scale, `[heads, pixels, head_channels]`.
     queries: Vec<f32>,
     /// Keys, `[heads, head_channels, tokens]`.
@@ -63,30 +70,36 @@ struct Scratch {
     scores: Vec<f32>,
 }
 
+/// The position biases of windows of `height` rows and `width` columns, `[heads, pixels, tokens]`: of all keys for each query,
+/// minus infinity for what is filled up.
+fn expand(op: &WindowAttention, weights: &[f32], [height, width]: [usize; 2]) -> Vec<f32> {
+    let [window_height, window_width] = op.window;
+    let table_width = 2 * window_width - 1;
+    let mut biases = Vec::new();
+    for table in weights[op.heads..].chunks_exact((2 * window_height - 1) * table_width) {
+        for pixel in 0..height * width {
+            let (y, x) = (pixel / width, pixel % width);
+            for key_y in 0..height {
+                // Towards the left as the key goes to the right.
+                let row = &table[(y + window_height - 1 - key_y) * table_width..][..x + window_width];
+                biases.extend(row.iter().rev().take(width));
+            }
+            biases.resize(biases.len().next_multiple_of(SIDE_BY_SIDE), f32::NEG_INFINITY);
+        }
+    }
+    biases
+}
+
 impl Scratch {
-    /// Writes out the position biases of windows of so many rows and columns, unless they are those of the last one.
-    fn expand(&mut self, op: &WindowAttention, table: &[f32], size: [usize; 2]) {
+    /// Makes room for a window of that size; what is filled up is zero.
+    fn fit(&mut self, op: &WindowAttention, size: [usize; 2]) {
         if self.size == size {
             return;
         }
         self.size = size;
-        let [window_height, window_width] = op.window;
-        let table_width = 2 * window_width - 1;
-        let [height, width] = size;
-        let tokens = (height * width).next_multiple_of(SIDE_BY_SIDE);
-        self.biases.clear();
-        for table in table[op.heads..].chunks_exact((2 * window_height - 1) * table_width) {
-            for pixel in 0..height * width {
-                let (y, x) = (pixel / width, pixel % width);
-                for key_y in 0..height {
-                    // Towards the left as the key goes to the right.
-                    let row = &table[(y + window_height - 1 - key_y) * table_width..][..x + window_width];
-                    self.biases.extend(row.iter().rev().take(width));
-                }
-                self.biases.resize(self.biases.len().next_multiple_of(SIDE_BY_SIDE), f32::NEG_INFINITY);
-            }
-        }
-        let (pixels, filled) = (height * width, op.head_channels.next_multiple_of(SIDE_BY_SIDE));
+        let pixels = size[0] * size[1];
+        let (tokens, filled) =
+            (pixels.next_multiple_of(SIDE_BY_SIDE), op.head_channels.next_multiple_of(SIDE_BY_SIDE));
         self.keys.clear();
         self.keys.resize(op.heads * op.head_channels * tokens, 0.0);
         self.values.clear();
@@ -133,6 +146,8 @@ struct Head<'a> {
     shape: Shape,
     head: usize,
     columns: &'a Range<usize>,
+    /// As [`expand`] lays them out for this window's size.
+    biases: &'a [f32],
     scratch: &'a mut Scratch,
     /// The output's rows of this window.
     band: &'a mut [f32],
@@ -158,8 +173,8 @@ impl Head<'_> {
     /// The `Q` queries from `first` on.
     #[inline(always)]
     fn attend<S: Simd, const Q: usize>(&mut self, simd: S, first: usize) {
-        let Self { op, shape, head, columns, .. } = *self;
-        let Scratch { size: [height, width], biases, queries, keys, values, scores } = &mut *self.scratch;
+        let Self { op, shape, head, columns, biases, .. } = *self;
+        let Scratch { size: [height, width], queries, keys, values, scores } = &mut *self.scratch;
         let (size, pixels) = (op.head_channels, *height * *width);
         let (tokens, filled) = (scores.len() / QUERIES, size.next_multiple_of(SIDE_BY_SIDE));
         let biases = &biases[(head * pixels + first) * tokens..];

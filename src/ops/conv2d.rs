@@ -151,7 +151,7 @@ static DEPTHWISE: Shader = Shader {
     params: Params::FIELDS,
 };
 
-/// How the dense kernels share pixels between a row's taps.
+/// How the kernels share pixels between a row's taps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Sharing {
     /// Every tap reads its own.
@@ -165,6 +165,7 @@ enum Sharing {
 impl Conv2d {
     fn sharing(&self) -> Sharing {
         match (self.kernel[1], self.stride[1], self.dilation[1]) {
+            _ if self.is_depthwise() => Sharing::None,
             (3, 1, 1) => Sharing::Three,
             (width, 1, 1) if width > 3 => Sharing::Slide,
             _ => Sharing::None,
@@ -185,11 +186,11 @@ impl Conv2d {
         ];
         let width = ("KERNEL_WIDTH", self.kernel[1] as f64);
         match self.sharing() {
-            Sharing::Slide if !self.is_depthwise() => {
+            Sharing::Slide => {
                 constants.extend([width, ("IN_LANES", self.in_channels.min(LANES) as f64)]);
             }
-            Sharing::Three if !self.is_depthwise() => {}
-            _ => constants.extend([
+            Sharing::Three => {}
+            Sharing::None => constants.extend([
                 width,
                 ("STRIDE_X", self.stride[1] as f64),
                 ("DILATION_X", self.dilation[1] as f64),
