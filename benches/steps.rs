@@ -1,7 +1,7 @@
 //! Where the time goes: each step of a generator with its GFLOP/s and GB/s, on the CPU or between timestamps on the GPU.
 //!
-//! `cargo bench --bench steps -- [weights.safetensors] [height] [width] [runs] [device=NAME]`; without weights the
-//! built-in generator, without a device the CPU. Times are the smallest of all runs; a convolution's operations are counted
+//! `cargo bench --bench steps -- [weights.safetensors] [height] [width] [runs] [device=NAME] [f16]`; without weights
+//! the built-in generator, without a device the CPU. Times are the smallest of all runs; a convolution's operations are counted
 //! as direct convolution.
 
 use std::sync::Arc;
@@ -16,7 +16,8 @@ use sonolume::{HostTensor, Model, Shape};
 fn main() -> sonolume::Result<()> {
     let mut arguments: Vec<String> = std::env::args().skip(1).filter(|argument| !argument.starts_with("--")).collect();
     let device = arguments.iter().find_map(|argument| argument.strip_prefix("device=").map(str::to_owned));
-    arguments.retain(|argument| !argument.starts_with("device="));
+    let precision = if arguments.iter().any(|argument| argument == "f16") { Precision::F16 } else { Precision::F32 };
+    arguments.retain(|argument| !argument.starts_with("device=") && argument != "f16");
     let (paths, numbers): (Vec<&String>, Vec<&String>) = arguments.iter().partition(|a| a.parse::<usize>().is_err());
     let number = |index: usize, default| numbers.get(index).and_then(|text| text.parse().ok()).unwrap_or(default);
     let (height, width, runs) = (number(0, 256), number(1, 256), number(2, 20));
@@ -29,7 +30,7 @@ fn main() -> sonolume::Result<()> {
     let values = (0..shape.elements()?).map(|index| (index * 40_503 % 1009) as f32 / 1009.0).collect();
     let inputs = [HostTensor::new(shape, values)?];
     if let Some(name) = device {
-        return gpu(&name, model.graph.clone(), &plan, &inputs, runs);
+        return gpu(&name, precision, model.graph.clone(), &plan, &inputs, runs);
     }
     let runner = CpuRunner::new(model.graph.clone())?;
 
@@ -71,10 +72,17 @@ fn main() -> sonolume::Result<()> {
 }
 
 /// The same between timestamps on the device of that name.
-fn gpu(name: &str, graph: Arc<Graph>, plan: &Plan, inputs: &[HostTensor], runs: usize) -> sonolume::Result<()> {
+fn gpu(
+    name: &str,
+    precision: Precision,
+    graph: Arc<Graph>,
+    plan: &Plan,
+    inputs: &[HostTensor],
+    runs: usize,
+) -> sonolume::Result<()> {
     let context = pollster::block_on(Context::named(name))?;
     println!("{}", context.info().name);
-    let runner = pollster::block_on(GpuRunner::new(context, graph, Precision::F32))?;
+    let runner = pollster::block_on(GpuRunner::new(context, graph, precision))?;
     let mut least: Vec<Timing> = Vec::new();
     for _ in 0..=runs {
         for (index, timing) in pollster::block_on(runner.profile(plan, inputs))?.into_iter().enumerate() {

@@ -7,12 +7,13 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use crate::error::{Error, Result};
 use crate::graph::{Graph, Plan, Step};
 use crate::ops::blocks::UNIFORM_BYTES;
-use crate::ops::{Binding, Dispatch, Place};
+use crate::ops::{Binding, Dispatch, Place, Traits};
 use crate::tensor::{HostTensor, Shape};
 
 mod buffer;
 mod cache;
 pub mod device;
+mod matrices;
 mod pipeline;
 mod submit;
 pub mod timing;
@@ -39,6 +40,7 @@ pub struct GpuRunner {
     context: Arc<Context>,
     graph: Arc<Graph>,
     precision: Precision,
+    traits: Traits,
     weights: Weights,
     state: Mutex<State>,
 }
@@ -82,6 +84,18 @@ impl GpuRunner {
         precision: Precision,
         guard: Guard,
     ) -> Result<Self> {
+        let traits = context.traits(precision).await?;
+        Self::with_traits(context, graph, precision, guard, traits).await
+    }
+
+    /// As [`GpuRunner::with_guard`], with kernels for `traits` whatever the device's are.
+    async fn with_traits(
+        context: Arc<Context>,
+        graph: Arc<Graph>,
+        precision: Precision,
+        guard: Guard,
+        traits: Traits,
+    ) -> Result<Self> {
         if precision == Precision::F16 && !context.has_f16() {
             return Err(Error::Options(format!(
                 "{} has no 16-bit floats in shaders: use precision f32",
@@ -96,7 +110,7 @@ impl GpuRunner {
             )));
         }
         let scopes = context.push_scopes();
-        let weights = Weights::upload(&context, &graph, precision);
+        let weights = Weights::upload(&context, &graph, precision, traits);
         let parameters = transfer::Parameters::new(&context);
         scopes.pop(weights.as_ref().map_or(0, Weights::bytes)).await?;
         let arena = Arena::new(guard);
@@ -104,6 +118,7 @@ impl GpuRunner {
             context,
             graph,
             precision,
+            traits,
             weights: weights?,
             state: Mutex::new(State { arena, staging: Staging::default(), parameters, prepared: HashMap::new() }),
         })
@@ -310,7 +325,7 @@ impl GpuRunner {
 
     /// The launches of every step.
     fn dispatches(&self, plan: &Plan) -> Result<Vec<Vec<Dispatch>>> {
-        plan.steps.iter().map(|step| self.graph.nodes()[step.node].op.dispatches(&step.io)).collect()
+        plan.steps.iter().map(|step| self.graph.nodes()[step.node].op.dispatches(&step.io, self.traits)).collect()
     }
 
     fn prepare(&self, plan: &Plan, places: Vec<Place>, arena: &Arena) -> Result<Prepared> {

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use crate::error::{Error, Result};
-use crate::ops::{Axis, Op, Packed, Param, Scale};
+use crate::ops::{Axis, Op, Packed, Param, Scale, Traits};
 
 mod build;
 mod fuse;
@@ -43,12 +43,12 @@ impl Node {
         self.op.pack(&self.owned_params())
     }
 
-    /// The weights as a device keeps them.
+    /// The weights as a device with these `traits` keeps them.
     ///
     /// # Errors
     /// As [`Node::pack`].
-    pub fn pack_device(&self) -> Result<Vec<Packed>> {
-        self.op.pack_device(&self.owned_params())
+    pub fn pack_device(&self, traits: Traits) -> Result<Vec<Packed>> {
+        self.op.pack_device(&self.owned_params(), traits)
     }
 
     fn owned_params(&self) -> Vec<Param> {

@@ -13,9 +13,10 @@ use crate::tensor::Shape;
 
 pub mod blocks;
 pub mod dispatch;
+mod matrices;
 pub mod span;
 
-pub use dispatch::{Binding, Dispatch, Packed, Shader};
+pub use dispatch::{Binding, Dispatch, Matrices, Packed, Shader, Traits};
 pub use span::{Axis, Scale, Span};
 
 /// Calls `$callback!` with every operator as `Variant => stem`: the one list of operators.
@@ -130,22 +131,23 @@ pub trait Operator: Send + Sync {
         Ok(Vec::new())
     }
 
-    /// The weights as the device's kernels read them; as [`Operator::pack`] where both backends agree.
+    /// The weights as the kernels of a device with these `traits` read them; as [`Operator::pack`] where both backends agree.
     ///
     /// # Errors
     /// As [`Operator::pack`].
-    fn pack_device(&self, params: &[Param]) -> Result<Vec<Packed>> {
+    fn pack_device(&self, params: &[Param], traits: Traits) -> Result<Vec<Packed>> {
+        let _ = traits;
         Ok(self.pack(params)?.into_iter().map(Packed::Stored).collect())
     }
 
     /// Floating-point operations of one execution; a multiply-add counts two.
     fn flops(&self, io: &Io) -> u64;
 
-    /// The kernel launches that compute `io.output`, one after the other.
+    /// The kernel launches that compute `io.output` on a device with these `traits`, one after the other.
     ///
     /// # Errors
     /// [`Error::Shape`] if a size does not fit the kernel's 32-bit arithmetic.
-    fn dispatches(&self, io: &Io) -> Result<Vec<Dispatch>>;
+    fn dispatches(&self, io: &Io, traits: Traits) -> Result<Vec<Dispatch>>;
 }
 
 macro_rules! define_operators {

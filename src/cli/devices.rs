@@ -32,7 +32,11 @@ pub fn run(_: &Options, console: &Console) -> Result<u8> {
             continue;
         }
         let star = if index == automatic { '*' } else { ' ' };
-        let halves = if device.f16 { "f32, f16" } else { "f32" };
+        let halves = match (device.f16, device.matrices) {
+            (true, true) => "f32, f16, f16 matrices",
+            (true, false) => "f32, f16",
+            (false, _) => "f32",
+        };
         let driver = if device.driver.is_empty() { String::new() } else { format!(", {}", device.driver) };
         // Writing to a string cannot fail.
         let _ =

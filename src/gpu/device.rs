@@ -6,8 +6,11 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use super::cache::Cache;
+use super::matrices;
+use super::pipeline::Precision;
 use super::pipeline::{Key, Pipeline};
 use crate::error::{Error, Result};
+use crate::ops::{Matrices, Traits};
 
 /// What kind of hardware a device is, in the order in which it is chosen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -47,12 +50,21 @@ pub struct DeviceInfo {
     pub driver: String,
     /// Whether kernels can store 16-bit floats.
     pub f16: bool,
+    /// Whether convolutions in 16 bits run on matrices that a subgroup multiplies together (tensor cores).
+    pub matrices: bool,
 }
 
 impl DeviceInfo {
     /// The CPU device.
     pub fn cpu() -> Self {
-        Self { name: "cpu".into(), kind: DeviceKind::Cpu, backend: "rust".into(), driver: String::new(), f16: false }
+        Self {
+            name: "cpu".into(),
+            kind: DeviceKind::Cpu,
+            backend: "rust".into(),
+            driver: String::new(),
+            f16: false,
+            matrices: false,
+        }
     }
 
     fn of(adapter: &wgpu::Adapter) -> Self {
@@ -68,7 +80,8 @@ impl DeviceInfo {
         // A browser tells no name.
         let name = if info.name.is_empty() { info.backend.to_string() } else { info.name };
         let f16 = adapter.features().contains(wgpu::Features::SHADER_F16);
-        Self { name, kind, backend: info.backend.to_string(), driver, f16 }
+        let matrices = kind != DeviceKind::Software && matrices_of(adapter).is_some();
+        Self { name, kind, backend: info.backend.to_string(), driver, f16, matrices }
     }
 }
 
@@ -88,8 +101,9 @@ pub struct Context {
     pub(super) pipelines: Mutex<HashMap<Key, Arc<Pipeline>>>,
     pub(super) cache: Option<Cache>,
     pub(super) created: Created,
-    /// Whether subgroups are eight consecutive invocations: kernels then share what they read.
-    pub(super) eight_lanes: bool,
+    traits: Traits,
+    /// Whether the matrices of `traits` were found to be right; `None` before the first use.
+    matrices_checked: Mutex<Option<bool>>,
     lost: Arc<Mutex<Option<String>>>,
 }
 
@@ -107,6 +121,27 @@ fn has_eight_lanes(device: &wgpu::Device) -> bool {
         && adapter.device_type == wgpu::DeviceType::Cpu
         && adapter.name.starts_with("llvmpipe")
         && [adapter.subgroup_min_size, adapter.subgroup_max_size] == [8, 8]
+}
+
+/// The matrices of 16-bit factors and 32-bit sums that subgroups of `adapter` multiply, if they are of a size that kernels are
+/// written for and every subgroup has as many lanes as those count on.
+fn matrices_of(adapter: &wgpu::Adapter) -> Option<Matrices> {
+    let features =
+        wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX | wgpu::Features::SHADER_F16 | wgpu::Features::SUBGROUP;
+    if !adapter.features().contains(features) {
+        return None;
+    }
+    let info = adapter.get_info();
+    let offered = adapter.cooperative_matrix_properties();
+    [Matrices::Sixteen, Matrices::Eight].into_iter().find(|matrices| {
+        let edge = matrices.edge() as u32;
+        [info.subgroup_min_size, info.subgroup_max_size] == [matrices.lanes(); 2]
+            && offered.iter().any(|offer| {
+                [offer.m_size, offer.n_size, offer.k_size] == [edge; 3]
+                    && offer.ab_type == wgpu::CooperativeScalarType::F16
+                    && offer.cr_type == wgpu::CooperativeScalarType::F32
+            })
+    })
 }
 
 fn instance() -> wgpu::Instance {
@@ -196,15 +231,49 @@ impl Context {
         Err(Error::NoDevice(format!("no device is named `{name}`; there are {}", names.join(", "))))
     }
 
+    /// The first device that multiplies matrices, a software driver too, on which they are slower than the other kernels:
+    /// for tests. `None` if none does.
+    ///
+    /// # Errors
+    /// [`Error::NoDevice`] if it cannot be opened.
+    #[doc(hidden)]
+    pub async fn with_matrices() -> Result<Option<Arc<Self>>> {
+        for (adapter, info) in adapters().await {
+            if matrices_of(&adapter).is_some() {
+                return Self::open(&adapter, DeviceInfo { matrices: true, ..info }, None).await.map(Some);
+            }
+        }
+        Ok(None)
+    }
+
+    /// Whether a run in 16 bits uses matrices: the device has them and they were found to be right.
+    ///
+    /// # Errors
+    /// What stops the comparison.
+    #[doc(hidden)]
+    pub async fn uses_matrices(self: &Arc<Self>) -> Result<bool> {
+        Ok(self.traits(Precision::F16).await?.matrices.is_some())
+    }
+
     async fn open(adapter: &wgpu::Adapter, info: DeviceInfo, cache: Option<&Path>) -> Result<Arc<Self>> {
         let wanted = wgpu::Features::SHADER_F16
             | wgpu::Features::SUBGROUP
             | wgpu::Features::TIMESTAMP_QUERY
             | wgpu::Features::PIPELINE_CACHE;
+        let matrices = if info.matrices { matrices_of(adapter) } else { None };
+        let mut required_features = adapter.features() & wanted;
+        let mut experimental_features = wgpu::ExperimentalFeatures::disabled();
+        if matrices.is_some() {
+            required_features |= wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX;
+            // SAFETY: the one experimental feature is used by kernels that stay inside their bindings, and by none before
+            // a result was compared.
+            experimental_features = unsafe { wgpu::ExperimentalFeatures::enabled() };
+        }
         let descriptor = wgpu::DeviceDescriptor {
             label: Some("sonolume"),
-            required_features: adapter.features() & wanted,
+            required_features,
             required_limits: adapter.limits(),
+            experimental_features,
             ..Default::default()
         };
         let (device, queue) = adapter
@@ -212,7 +281,7 @@ impl Context {
             .await
             .map_err(|error| Error::NoDevice(format!("{} cannot be opened: {error}", info.name)))?;
         let cache = cache.and_then(|directory| Cache::open(&device, directory));
-        Ok(Arc::new(Self::new(device, queue, info, cache)))
+        Ok(Arc::new(Self::new(device, queue, info, matrices, cache)))
     }
 
     /// Uses a device that the host application opened. Kernels store 16-bit floats if it was opened with
@@ -221,15 +290,22 @@ impl Context {
         let adapter = device.adapter_info();
         let info = DeviceInfo {
             f16: device.features().contains(wgpu::Features::SHADER_F16),
+            matrices: false,
             name: adapter.name,
             kind: DeviceKind::Other,
             backend: adapter.backend.to_string(),
             driver: adapter.driver,
         };
-        Arc::new(Self::new(device, queue, info, None))
+        Arc::new(Self::new(device, queue, info, None, None))
     }
 
-    fn new(device: wgpu::Device, queue: wgpu::Queue, info: DeviceInfo, cache: Option<Cache>) -> Self {
+    fn new(
+        device: wgpu::Device,
+        queue: wgpu::Queue,
+        info: DeviceInfo,
+        matrices: Option<Matrices>,
+        cache: Option<Cache>,
+    ) -> Self {
         let lost = Arc::new(Mutex::new(None));
         let reason = lost.clone();
         device.set_device_lost_callback(move |_, message| {
@@ -237,8 +313,46 @@ impl Context {
                 *reason = Some(message);
             }
         });
-        let eight_lanes = has_eight_lanes(&device);
-        Self { device, queue, info, pipelines: Mutex::default(), cache, created: Created::default(), eight_lanes, lost }
+        let traits = Traits { eight_lanes: has_eight_lanes(&device), matrices };
+        Self {
+            device,
+            queue,
+            info,
+            pipelines: Mutex::default(),
+            cache,
+            created: Created::default(),
+            traits,
+            matrices_checked: Mutex::default(),
+            lost,
+        }
+    }
+
+    /// Whether subgroups are eight consecutive invocations: kernels then share what they read.
+    pub(super) fn eight_lanes(&self) -> bool {
+        self.traits.eight_lanes
+    }
+
+    /// What the device's kernels use in `precision`.
+    ///
+    /// wgpu calls its matrices experimental, so before their first use a convolution with them is compared with one
+    /// without; if they differ, or the driver refuses the kernel, none are used.
+    pub(super) async fn traits(self: &Arc<Self>, precision: Precision) -> Result<Traits> {
+        let without = Traits { matrices: None, ..self.traits };
+        if precision == Precision::F32 || self.traits.matrices.is_none() {
+            return Ok(without);
+        }
+        let poisoned = |_| Error::Device("an earlier run panicked".into());
+        let known = *self.matrices_checked.lock().map_err(poisoned)?;
+        let right = match known {
+            Some(right) => right,
+            None => {
+                let right = Box::pin(matrices::agree(self, self.traits, without)).await?;
+                *self.matrices_checked.lock().map_err(|_| Error::Device("an earlier run panicked".into()))? =
+                    Some(right);
+                right
+            }
+        };
+        Ok(if right { self.traits } else { without })
     }
 
     /// What is known of the device.

@@ -167,7 +167,7 @@ impl Context {
     fn compile(&self, dispatch: &Dispatch, precision: Precision) -> Pipeline {
         self.created.pipelines.fetch_add(1, Ordering::Relaxed);
         let shader = dispatch.shader;
-        let source = source(shader, precision, self.eight_lanes);
+        let source = source(shader, precision, self.eight_lanes());
         let descriptor =
             wgpu::ShaderModuleDescriptor { label: Some(shader.name), source: wgpu::ShaderSource::Wgsl(source.into()) };
         // SAFETY: no kernel leaves its bindings: the parity tests run every kernel with NaN zones around its tensors,
@@ -194,11 +194,14 @@ impl Context {
 /// A kernel's whole text: prelude, library, kernel; `eight_lanes` for devices whose subgroups are eight consecutive
 /// invocations.
 pub fn source(shader: &Shader, precision: Precision, eight_lanes: bool) -> String {
-    let mut text = String::from(precision.prelude());
-    for library in shader.library {
+    let library = shader.library.iter().map(|library| {
         let other = library.eight_lanes.filter(|_| eight_lanes);
-        text.push_str(other.unwrap_or(library.source));
-    }
-    text.push_str(shader.source);
-    text
+        other.unwrap_or(library.source)
+    });
+    let parts: Vec<&str> = [precision.prelude()].into_iter().chain(library).chain([shader.source]).collect();
+    // Directives come before all else, whatever part asks for them.
+    let lines = || parts.iter().flat_map(|part| part.lines());
+    let is_directive = |line: &&str| line.starts_with("enable ");
+    let sorted = lines().filter(is_directive).chain(lines().filter(|line| !is_directive(line)));
+    sorted.flat_map(|line| [line, "\n"]).collect()
 }

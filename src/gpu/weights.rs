@@ -5,8 +5,8 @@ use super::device::Context;
 use super::pipeline::Precision;
 use crate::error::{Error, Result};
 use crate::graph::Graph;
-use crate::ops::Packed;
 use crate::ops::blocks::UNIFORM_BYTES;
+use crate::ops::{Packed, Traits};
 
 /// Blocks of many operators share buffers of at most this many bytes: the portable limit of a storage binding.
 const CHUNK_BYTES: usize = 128 << 20;
@@ -32,12 +32,12 @@ impl Weights {
     ///
     /// # Errors
     /// [`Error::Weights`] if a tensor does not fit its operator, [`Error::OutOfMemory`] if one exceeds the device's limits.
-    pub(super) fn upload(context: &Context, graph: &Graph, precision: Precision) -> Result<Self> {
+    pub(super) fn upload(context: &Context, graph: &Graph, precision: Precision, traits: Traits) -> Result<Self> {
         let mut chunks: Vec<Vec<u8>> = Vec::new();
         let mut all = Self { chunks: Vec::new(), locations: Vec::new(), bytes: 0 };
         for node in graph.nodes() {
             let mut locations = Vec::new();
-            for packed in node.pack_device()? {
+            for packed in node.pack_device(traits)? {
                 locations.push(match packed {
                     Packed::Stored(values) => {
                         let bytes = precision.encode(&values);

@@ -2,7 +2,7 @@
 //!
 //! `src` and the result are `[channels, height, width]`. Functions as `torch.nn.functional`.
 
-use super::dispatch::{self, Binding, Dispatch, Shader, WORKGROUP, params};
+use super::dispatch::{self, Binding, Dispatch, Shader, Traits, WORKGROUP, params};
 use super::{Io, Operator, Param, to_u32};
 use crate::error::{Error, Result};
 
@@ -126,7 +126,7 @@ impl Operator for Activation {
         self.function.flops() * (shape.channels * shape.height * shape.width) as u64
     }
 
-    fn dispatches(&self, io: &Io) -> Result<Vec<Dispatch>> {
+    fn dispatches(&self, io: &Io, _: Traits) -> Result<Vec<Dispatch>> {
         let shape = io.output.shape;
         let params = Params { width: to_u32(shape.width)?, height: to_u32(shape.height)?, groups: to_u32(shape.channel_groups())? };
         Ok(vec![Dispatch {

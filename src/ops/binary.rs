@@ -4,7 +4,7 @@
 //! `[1, height, width]`. `f(alpha * a + beta * b)` is `torch.add`, `f(a * b)` is `torch.mul`.
 
 use super::activation::Function;
-use super::dispatch::{self, Binding, Dispatch, Shader, WORKGROUP, params};
+use super::dispatch::{self, Binding, Dispatch, Shader, Traits, WORKGROUP, params};
 use super::scale_shift::pack_slopes;
 use super::{Axis, Io, Operator, Param, Span, to_u32};
 use crate::error::{Error, Result};
@@ -100,7 +100,7 @@ impl Operator for Binary {
         (each + self.activation.flops()) * (shape.channels * shape.height * shape.width) as u64
     }
 
-    fn dispatches(&self, io: &Io) -> Result<Vec<Dispatch>> {
+    fn dispatches(&self, io: &Io, _: Traits) -> Result<Vec<Dispatch>> {
         let shape = io.output.shape;
         let (kind, alpha, beta) = match self.kind {
             BinaryKind::Add { alpha, beta } => (0, alpha, beta),

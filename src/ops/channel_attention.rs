@@ -4,7 +4,7 @@
 //! what [`super::gram`] makes of them. The result is `[heads * head_channels, h, w]`: for each head
 //! `out_i = sum over j of w[i, j] v_j`, the product `attn @ v` of Restormer's `Attention` (MDTA).
 
-use super::dispatch::{self, Binding, Dispatch, Shader, WORKGROUP, params};
+use super::dispatch::{self, Binding, Dispatch, Shader, Traits, WORKGROUP, params};
 use super::gram::weight_channels;
 use super::window_attention::qkv_channels;
 use super::{Axis, Io, Operator, Span, to_u32};
@@ -66,7 +66,7 @@ impl Operator for ChannelAttention {
         elements.saturating_mul(2).saturating_mul(self.head_channels as u64)
     }
 
-    fn dispatches(&self, io: &Io) -> Result<Vec<Dispatch>> {
+    fn dispatches(&self, io: &Io, _: Traits) -> Result<Vec<Dispatch>> {
         let (src, dst) = (io.inputs[0].shape, io.output.shape);
         let params = Params {
             width: to_u32(dst.width)?,

@@ -2,7 +2,7 @@
 //!
 //! `first` is `[a, h, w]`, `second` `[b, h, w]`, the result `[a + b, h, w]`.
 
-use super::dispatch::{Binding, Dispatch, Shader, WORKGROUP, params};
+use super::dispatch::{Binding, Dispatch, Shader, Traits, WORKGROUP, params};
 use super::{Axis, Io, Operator, to_u32};
 use crate::error::{Error, Result};
 use crate::tensor::LANES;
@@ -41,7 +41,7 @@ impl Operator for Concat {
         0
     }
 
-    fn dispatches(&self, io: &Io) -> Result<Vec<Dispatch>> {
+    fn dispatches(&self, io: &Io, _: Traits) -> Result<Vec<Dispatch>> {
         let (first, second, dst) = (io.inputs[0].shape, io.inputs[1].shape, io.output.shape);
         let params = Params {
             width: to_u32(dst.width)?,

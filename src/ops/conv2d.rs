@@ -7,8 +7,9 @@
 
 use super::activation::Function;
 use super::blocks::{self, Blocks, block_shaders};
-use super::dispatch::{self, Binding, Dispatch, Packed, Shader, WORKGROUP, params};
+use super::dispatch::{self, Binding, Dispatch, Packed, Shader, Traits, WORKGROUP, params};
 use super::linear::{pack_epilogue, residual_constant};
+use super::matrices::{self, MatrixConvolution};
 use super::{Axis, Border, Io, Operator, Param, Scale, Span, to_u32};
 use crate::error::{Error, Result};
 use crate::tensor::LANES;
@@ -137,7 +138,7 @@ params! {
 pub const SHADERS: &[&Shader] = &[
     DIRECT[0], DIRECT[1], DIRECT[2], DIRECT[3], DIRECT[4], DIRECT[5], DIRECT[6], DIRECT[7], ROW[0], ROW[1], ROW[2],
     ROW[3], ROW[4], ROW[5], ROW[6], ROW[7], SLIDE[0], SLIDE[1], SLIDE[2], SLIDE[3], SLIDE[4], SLIDE[5], SLIDE[6], SLIDE[7],
-    &DEPTHWISE,
+    &DEPTHWISE, matrices::SHADERS[0], matrices::SHADERS[1],
 ];
 
 block_shaders!(DIRECT, DIRECT_VARIANTS, "conv2d", Params::FIELDS, [dispatch::ACTIVATION, dispatch::BORDER, dispatch::STORE]);
@@ -172,8 +173,21 @@ impl Conv2d {
         }
     }
 
+    fn with_matrices(&self, traits: Traits) -> Option<MatrixConvolution> {
+        let channels = [self.in_channels, self.out_channels];
+        let padding = [self.padding[0][0], self.padding[1][0]];
+        // Groups are blocks of a matrix that is mostly zero.
+        let suits = self.stride == [1, 1] && self.groups == 1;
+        suits.then(|| MatrixConvolution::new(traits, channels, self.kernel, self.dilation, padding, self.border)).flatten()
+    }
+
     fn blocks(&self) -> Blocks {
         Blocks::new(self.kernel[0] * self.kernel[1] * self.in_channels.next_multiple_of(LANES), self.out_channels)
+    }
+
+    /// Constants of the store.
+    fn store_constants(&self) -> Vec<(&'static str, f64)> {
+        [("RESIDUAL", residual_constant(self.residual))].into_iter().chain(self.activation.constants()).collect()
     }
 
     fn constants(&self) -> Vec<(&'static str, f64)> {
@@ -182,7 +196,6 @@ impl Conv2d {
             ("STRIDE_Y", self.stride[0] as f64),
             ("DILATION_Y", self.dilation[0] as f64),
             ("BORDER", f64::from(self.border as u32)),
-            ("RESIDUAL", residual_constant(self.residual)),
         ];
         let width = ("KERNEL_WIDTH", self.kernel[1] as f64);
         match self.sharing() {
@@ -196,7 +209,7 @@ impl Conv2d {
                 ("DILATION_X", self.dilation[1] as f64),
             ]),
         }
-        constants.extend(self.activation.constants());
+        constants.extend(self.store_constants());
         constants
     }
 }
@@ -265,11 +278,13 @@ impl Operator for Conv2d {
         Ok(vec![self.pack_weight(&weight.data), epilogue])
     }
 
-    fn pack_device(&self, params: &[Param]) -> Result<Vec<Packed>> {
+    fn pack_device(&self, params: &[Param], traits: Traits) -> Result<Vec<Packed>> {
         let mut packed = self.pack(params)?.into_iter();
         let matrix = packed.next().unwrap_or_default();
         let weight = if self.is_depthwise() {
             Packed::Stored(matrix)
+        } else if let Some(convolution) = self.with_matrices(traits) {
+            convolution.pack(&matrix)
         } else if self.sharing() == Sharing::None {
             self.blocks().pack(&matrix, |row| row)
         } else {
@@ -290,7 +305,11 @@ impl Operator for Conv2d {
         (shape.channels * shape.height * shape.width) as u64 * (2 * taps as u64 + store)
     }
 
-    fn dispatches(&self, io: &Io) -> Result<Vec<Dispatch>> {
+    fn dispatches(&self, io: &Io, traits: Traits) -> Result<Vec<Dispatch>> {
+        if let Some(convolution) = self.with_matrices(traits) {
+            let residual = self.residual.map(|_| 1);
+            return Ok(vec![convolution.dispatch(io, self.store_constants(), residual)?]);
+        }
         let (src, dst) = (io.inputs[0].shape, io.output.shape);
         let params = Params {
             src_width: to_u32(src.width)?,

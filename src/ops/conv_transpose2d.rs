@@ -7,7 +7,7 @@
 
 use super::activation::Function;
 use super::blocks::{self, Blocks, block_shaders};
-use super::dispatch::{self, Binding, Dispatch, Packed, Shader, params};
+use super::dispatch::{self, Binding, Dispatch, Packed, Shader, Traits, params};
 use super::linear::{pack_epilogue, residual_constant};
 use super::{Axis, Io, Operator, Param, Scale, Span, to_u32};
 use crate::error::{Error, Result};
@@ -191,7 +191,7 @@ impl Operator for ConvTranspose2d {
         Ok(vec![self.pack_weight(&weight.data), pack_epilogue(bias, slopes, self.out_channels)?])
     }
 
-    fn pack_device(&self, params: &[Param]) -> Result<Vec<Packed>> {
+    fn pack_device(&self, params: &[Param], _: Traits) -> Result<Vec<Packed>> {
         let mut packed = self.pack(params)?.into_iter();
         let matrix = packed.next().unwrap_or_default();
         let weight = self.blocks().pack(&matrix, |row| row);
@@ -207,7 +207,7 @@ impl Operator for ConvTranspose2d {
         2 * products + store * (dst.channels * dst.height * dst.width) as u64
     }
 
-    fn dispatches(&self, io: &Io) -> Result<Vec<Dispatch>> {
+    fn dispatches(&self, io: &Io, _: Traits) -> Result<Vec<Dispatch>> {
         let (src, dst) = (io.inputs[0].shape, io.output.shape);
         // The kernel's positions are signed.
         to_u32(dst.width.max(dst.height).saturating_mul(2))?;

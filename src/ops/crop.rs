@@ -3,7 +3,7 @@
 //! `src` is `[channels, h, w]`, the result `[channels, h', w']` with `dst[c, y, x] = src[c, y + top, x + left]`, as
 //! `torch.nn.functional.pad` with negative amounts.
 
-use super::dispatch::{Binding, Dispatch, Shader, WORKGROUP, params};
+use super::dispatch::{Binding, Dispatch, Shader, Traits, WORKGROUP, params};
 use super::{Axis, Io, Operator, Span, to_u32};
 use crate::error::{Error, Result};
 
@@ -89,7 +89,7 @@ impl Operator for Crop {
         0
     }
 
-    fn dispatches(&self, io: &Io) -> Result<Vec<Dispatch>> {
+    fn dispatches(&self, io: &Io, _: Traits) -> Result<Vec<Dispatch>> {
         let (src, dst) = (io.inputs[0].shape, io.output.shape);
         let params = Params {
             src_width: to_u32(src.width)?,

@@ -60,6 +60,42 @@ pub const PRELUDE_F32: &str = library_text!("elem_f32");
 /// The storage type's definitions in f16.
 pub const PRELUDE_F16: &str = library_text!("elem_f16");
 
+/// What a device's kernels may use beyond what WebGPU promises.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Traits {
+    /// Subgroups are eight consecutive invocations: kernels share what they read.
+    pub eight_lanes: bool,
+    /// The matrices that a subgroup multiplies, if it does.
+    pub matrices: Option<Matrices>,
+}
+
+/// Matrices that the lanes of a subgroup hold together and multiply in one instruction: factors of 16 bits, sums of 32.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Matrices {
+    /// 8x8, held by 8 lanes (Mesa's software driver).
+    Eight,
+    /// 16x16, held by 32 lanes (NVIDIA's tensor cores).
+    Sixteen,
+}
+
+impl Matrices {
+    /// Rows and columns.
+    pub const fn edge(self) -> usize {
+        match self {
+            Self::Eight => 8,
+            Self::Sixteen => 16,
+        }
+    }
+
+    /// Lanes of a subgroup that holds them.
+    pub const fn lanes(self) -> u32 {
+        match self {
+            Self::Eight => 8,
+            Self::Sixteen => 32,
+        }
+    }
+}
+
 /// Weights as a device keeps them.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Packed {

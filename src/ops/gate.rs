@@ -4,7 +4,7 @@
 //! `x1, x2 = torch.chunk(x, 2, dim=1)`. NAFNet's `SimpleGate` has no activation, Restormer's feed-forward has GELU.
 
 use super::activation::Function;
-use super::dispatch::{self, Binding, Dispatch, Shader, WORKGROUP, params};
+use super::dispatch::{self, Binding, Dispatch, Shader, Traits, WORKGROUP, params};
 use super::scale_shift::pack_slopes;
 use super::{Io, Operator, Param, to_u32};
 use crate::error::{Error, Result};
@@ -49,7 +49,7 @@ impl Operator for Gate {
         (1 + self.activation.flops()) * (shape.channels * shape.height * shape.width) as u64
     }
 
-    fn dispatches(&self, io: &Io) -> Result<Vec<Dispatch>> {
+    fn dispatches(&self, io: &Io, _: Traits) -> Result<Vec<Dispatch>> {
         let (src, dst) = (io.inputs[0].shape, io.output.shape);
         let params = Params {
             width: to_u32(dst.width)?,

@@ -7,7 +7,7 @@
 //! Means are sums in a fixed order; on the device in three levels (up to 64 pixels, each invocation's chunks, the
 //! workgroup's tree), so that errors do not grow with the image.
 
-use super::dispatch::{Binding, Dispatch, Shader, params};
+use super::dispatch::{Binding, Dispatch, Shader, Traits, params};
 use super::pool2d::PoolKind;
 use super::{Axis, Io, Operator, Scale, Span, to_u32};
 use crate::error::{Error, Result};
@@ -65,7 +65,7 @@ impl Operator for GlobalPool {
         (shape.channels * shape.height * shape.width) as u64
     }
 
-    fn dispatches(&self, io: &Io) -> Result<Vec<Dispatch>> {
+    fn dispatches(&self, io: &Io, _: Traits) -> Result<Vec<Dispatch>> {
         let shape = io.inputs[0].shape;
         let params = Params { pixels: to_u32(shape.pixels()?)?, groups: to_u32(shape.channel_groups())? };
         Ok(vec![Dispatch {

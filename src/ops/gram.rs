@@ -8,7 +8,7 @@
 //! four: row `c = head * head_channels + i`, column `j` is at `(c / 4 * head_channels + j) * 4 + c % 4`, so that a vector
 //! on the device holds one column of four rows. Rows that are padding are zero.
 
-use super::dispatch::{self, Binding, Dispatch, Shader, params};
+use super::dispatch::{self, Binding, Dispatch, Shader, Traits, params};
 use super::window_attention::qkv_channels;
 use super::{Axis, Io, Operator, Param, Scale, Span, to_u32};
 use crate::error::{Error, Result};
@@ -88,7 +88,7 @@ impl Operator for Gram {
         pixels.saturating_mul(self.heads as u64).saturating_mul(each)
     }
 
-    fn dispatches(&self, io: &Io) -> Result<Vec<Dispatch>> {
+    fn dispatches(&self, io: &Io, _: Traits) -> Result<Vec<Dispatch>> {
         let shape = io.inputs[0].shape;
         let params = Params { pixels: to_u32(shape.pixels()?)?, src_groups: to_u32(shape.channel_groups())? };
         Ok(vec![Dispatch {

@@ -5,7 +5,7 @@
 //! channel axis (NAFNet's `LayerNorm2d`). Without [`center`](LayerNorm::center) the mean is not subtracted, though the
 //! variance is still about it: Restormer's `BiasFree_LayerNorm`.
 
-use super::dispatch::{self, Binding, Dispatch, Shader, WORKGROUP, params};
+use super::dispatch::{self, Binding, Dispatch, Shader, Traits, WORKGROUP, params};
 use super::{Io, Operator, Param, to_u32};
 use crate::error::{Error, Result};
 use crate::tensor::LANES;
@@ -78,7 +78,7 @@ impl Operator for LayerNorm {
         8 * (shape.channels * shape.height * shape.width) as u64
     }
 
-    fn dispatches(&self, io: &Io) -> Result<Vec<Dispatch>> {
+    fn dispatches(&self, io: &Io, _: Traits) -> Result<Vec<Dispatch>> {
         let shape = io.output.shape;
         let params = Params {
             width: to_u32(shape.width)?,

@@ -7,8 +7,9 @@
 use super::activation::{self, Function};
 use super::conv2d::Residual;
 use super::blocks::{self, Blocks, block_shaders};
-use super::dispatch::{self, Binding, Dispatch, Packed, Shader, params};
-use super::{Axis, Io, Operator, Param, to_u32};
+use super::dispatch::{self, Binding, Dispatch, Packed, Shader, Traits, params};
+use super::matrices::MatrixConvolution;
+use super::{Axis, Border, Io, Operator, Param, to_u32};
 use crate::error::{Error, Result};
 use crate::tensor::LANES;
 
@@ -63,6 +64,16 @@ pub const SHADERS: &[&Shader] = &LIST;
 block_shaders!(LIST, VARIANTS, "linear", Params::FIELDS, [dispatch::ACTIVATION, dispatch::STORE]);
 
 impl Linear {
+    /// As a convolution of one tap.
+    fn with_matrices(&self, traits: Traits) -> Option<MatrixConvolution> {
+        let channels = [self.in_channels, self.out_channels];
+        MatrixConvolution::new(traits, channels, [1, 1], [1, 1], [0, 0], Border::Zero)
+    }
+
+    fn constants(&self) -> Vec<(&'static str, f64)> {
+        [("RESIDUAL", residual_constant(self.residual))].into_iter().chain(self.activation.constants()).collect()
+    }
+
     fn blocks(&self) -> Blocks {
         Blocks::new(self.in_channels.next_multiple_of(LANES), self.out_channels)
     }
@@ -114,10 +125,13 @@ impl Operator for Linear {
         Ok(vec![packed, pack_epilogue(bias, slopes, self.out_channels)?])
     }
 
-    fn pack_device(&self, params: &[Param]) -> Result<Vec<Packed>> {
+    fn pack_device(&self, params: &[Param], traits: Traits) -> Result<Vec<Packed>> {
         let mut packed = self.pack(params)?.into_iter();
         let matrix = packed.next().unwrap_or_default();
-        let weight = self.blocks().pack(&matrix, |row| row);
+        let weight = match self.with_matrices(traits) {
+            Some(convolution) => convolution.pack(&matrix),
+            None => self.blocks().pack(&matrix, |row| row),
+        };
         Ok(std::iter::once(weight).chain(packed.map(Packed::Stored)).collect())
     }
 
@@ -127,12 +141,14 @@ impl Operator for Linear {
         (shape.channels * shape.height * shape.width) as u64 * (2 * self.in_channels as u64 + store)
     }
 
-    fn dispatches(&self, io: &Io) -> Result<Vec<Dispatch>> {
+    fn dispatches(&self, io: &Io, traits: Traits) -> Result<Vec<Dispatch>> {
+        if let Some(convolution) = self.with_matrices(traits) {
+            return Ok(vec![convolution.dispatch(io, self.constants(), self.residual.map(|_| 1))?]);
+        }
         let pixels = to_u32(io.output.shape.pixels()?)?;
         let src_groups = to_u32(io.inputs[0].shape.channel_groups())?;
         let dst_groups = to_u32(io.output.shape.channel_groups())?;
-        let mut constants = vec![("RESIDUAL", residual_constant(self.residual))];
-        constants.extend(self.activation.constants());
+        let constants = self.constants();
         let runs = pixels.div_ceil(blocks::PIXELS);
         self.blocks().dispatches(&VARIANTS, runs, 1, |shader, group, block, row, weight| Dispatch {
             shader,

@@ -4,7 +4,7 @@
 //! `1 / sqrt(variance + eps)`, with the biased variance. With groups of one channel these are the statistics of
 //! `torch.nn.functional.instance_norm`, else of `torch.nn.functional.group_norm`; [`super::normalize`] applies them.
 
-use super::dispatch::{self, Binding, Dispatch, Shader, params};
+use super::dispatch::{self, Binding, Dispatch, Shader, Traits, params};
 use super::{Axis, Io, Operator, Scale, Span, to_u32};
 use crate::error::{Error, Result};
 use crate::tensor::LANES;
@@ -69,7 +69,7 @@ impl Operator for Moments {
         4 * (shape.channels * shape.height * shape.width) as u64
     }
 
-    fn dispatches(&self, io: &Io) -> Result<Vec<Dispatch>> {
+    fn dispatches(&self, io: &Io, _: Traits) -> Result<Vec<Dispatch>> {
         let shape = io.inputs[0].shape;
         let per_channel = self.groups == self.channels;
         // Single channels are served four at a time, as they are stored.

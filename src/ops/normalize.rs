@@ -5,7 +5,7 @@
 //! `torch.nn.functional.instance_norm` or `group_norm`.
 
 use super::activation::Function;
-use super::dispatch::{self, Binding, Dispatch, Shader, WORKGROUP, params};
+use super::dispatch::{self, Binding, Dispatch, Shader, Traits, WORKGROUP, params};
 use super::layer_norm::pack_affine;
 use super::scale_shift::pack_slopes;
 use super::{Axis, Io, Operator, Param, Span, to_u32};
@@ -88,7 +88,7 @@ impl Operator for Normalize {
         each * (shape.channels * shape.height * shape.width) as u64
     }
 
-    fn dispatches(&self, io: &Io) -> Result<Vec<Dispatch>> {
+    fn dispatches(&self, io: &Io, _: Traits) -> Result<Vec<Dispatch>> {
         let shape = io.output.shape;
         let params = Params {
             width: to_u32(shape.width)?,

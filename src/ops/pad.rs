@@ -3,7 +3,7 @@
 //! `src` is `[channels, h, w]`, the result `[channels, top + h + bottom, left + w + right]` with
 //! `dst[c, y, x] = src[c, y - top, x - left]`, pixels outside `src` by the rule of [`Border`].
 
-use super::dispatch::{self, Binding, Dispatch, Shader, WORKGROUP, params};
+use super::dispatch::{self, Binding, Dispatch, Shader, Traits, WORKGROUP, params};
 use super::{Axis, Border, Io, Operator, Span, to_u32};
 use crate::error::{Error, Result};
 
@@ -96,7 +96,7 @@ impl Operator for Pad {
         0
     }
 
-    fn dispatches(&self, io: &Io) -> Result<Vec<Dispatch>> {
+    fn dispatches(&self, io: &Io, _: Traits) -> Result<Vec<Dispatch>> {
         let (src, dst) = (io.inputs[0].shape, io.output.shape);
         // The kernel's positions are signed, and twice a size must fit.
         to_u32(dst.width.max(dst.height).saturating_mul(2))?;

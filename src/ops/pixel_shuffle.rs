@@ -3,7 +3,7 @@
 //! `src` is `[c * r * r, h, w]`, the result `[c, h * r, w * r]` with
 //! `dst[c, y, x] = src[c * r * r + (y % r) * r + x % r, y / r, x / r]`.
 
-use super::dispatch::{Binding, Dispatch, Shader, WORKGROUP, params};
+use super::dispatch::{Binding, Dispatch, Shader, Traits, WORKGROUP, params};
 use super::{Axis, Io, Operator, Scale, Span, to_u32};
 use crate::error::{Error, Result};
 
@@ -62,7 +62,7 @@ impl Operator for PixelShuffle {
         0
     }
 
-    fn dispatches(&self, io: &Io) -> Result<Vec<Dispatch>> {
+    fn dispatches(&self, io: &Io, _: Traits) -> Result<Vec<Dispatch>> {
         let (src, dst) = (io.inputs[0].shape, io.output.shape);
         let params = Params {
             src_width: to_u32(src.width)?,

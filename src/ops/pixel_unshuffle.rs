@@ -3,7 +3,7 @@
 //! `src` is `[c, h * r, w * r]`, the result `[c * r * r, h, w]` with
 //! `dst[c * r * r + i * r + j, y, x] = src[c, y * r + i, x * r + j]`. Sizes that `r` does not divide are an error.
 
-use super::dispatch::{Binding, Dispatch, Shader, WORKGROUP, params};
+use super::dispatch::{Binding, Dispatch, Shader, Traits, WORKGROUP, params};
 use super::{Axis, Io, Operator, Scale, Span, to_u32};
 use crate::error::{Error, Result};
 
@@ -70,7 +70,7 @@ impl Operator for PixelUnshuffle {
         0
     }
 
-    fn dispatches(&self, io: &Io) -> Result<Vec<Dispatch>> {
+    fn dispatches(&self, io: &Io, _: Traits) -> Result<Vec<Dispatch>> {
         let (src, dst) = (io.inputs[0].shape, io.output.shape);
         let params = Params {
             src_width: to_u32(src.width)?,

@@ -5,7 +5,7 @@
 //! mean it counts as zeros, or not at all without `count_include_pad`. Padding must be smaller than the kernel, so that
 //! every window holds a pixel (PyTorch allows half the kernel).
 
-use super::dispatch::{Binding, Dispatch, Shader, WORKGROUP, params};
+use super::dispatch::{Binding, Dispatch, Shader, Traits, WORKGROUP, params};
 use super::{Axis, Io, Operator, Scale, Span, to_u32};
 use crate::error::{Error, Result};
 
@@ -97,7 +97,7 @@ impl Operator for Pool2d {
         (shape.channels * shape.height * shape.width) as u64 * (self.kernel[0] * self.kernel[1]) as u64
     }
 
-    fn dispatches(&self, io: &Io) -> Result<Vec<Dispatch>> {
+    fn dispatches(&self, io: &Io, _: Traits) -> Result<Vec<Dispatch>> {
         let (src, dst) = (io.inputs[0].shape, io.output.shape);
         let params = Params {
             src_width: to_u32(src.width)?,

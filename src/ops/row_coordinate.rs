@@ -3,7 +3,7 @@
 //! `src` is `[channels, h, w]` of which only the size counts; the result is `[1, h, w]` with `dst[y, x] = y / (h - 1)`,
 //! zero where `h` is 1. `y` and `h` are those of the whole image in a tile too.
 
-use super::dispatch::{Binding, Dispatch, Shader, WORKGROUP, params};
+use super::dispatch::{Binding, Dispatch, Shader, Traits, WORKGROUP, params};
 use super::{Io, Operator, to_u32};
 use crate::error::{Error, Result};
 
@@ -38,7 +38,7 @@ impl Operator for RowCoordinate {
         (io.output.shape.height * io.output.shape.width) as u64
     }
 
-    fn dispatches(&self, io: &Io) -> Result<Vec<Dispatch>> {
+    fn dispatches(&self, io: &Io, _: Traits) -> Result<Vec<Dispatch>> {
         let params = Params {
             width: to_u32(io.output.shape.width)?,
             height: to_u32(io.output.shape.height)?,

@@ -5,7 +5,7 @@
 //! `shift = bias - mean * scale`.
 
 use super::activation::{self, Function};
-use super::dispatch::{self, Binding, Dispatch, Shader, WORKGROUP, params};
+use super::dispatch::{self, Binding, Dispatch, Shader, Traits, WORKGROUP, params};
 use super::layer_norm::pack_affine;
 use super::{Io, Operator, Param, to_u32};
 use crate::error::{Error, Result};
@@ -67,7 +67,7 @@ impl Operator for ScaleShift {
         (2 + self.activation.flops()) * (shape.channels * shape.height * shape.width) as u64
     }
 
-    fn dispatches(&self, io: &Io) -> Result<Vec<Dispatch>> {
+    fn dispatches(&self, io: &Io, _: Traits) -> Result<Vec<Dispatch>> {
         let shape = io.output.shape;
         let params = Params {
             width: to_u32(shape.width)?,

@@ -9,7 +9,7 @@
 //! Positions are exact fractions of integers, so they do not lose digits far from the origin as PyTorch's f32 ones do,
 //! and in a tile they are those of the whole image.
 
-use super::dispatch::{Binding, Dispatch, Shader, WORKGROUP, params};
+use super::dispatch::{Binding, Dispatch, Shader, Traits, WORKGROUP, params};
 use super::{Axis, Io, Operator, Scale, Span, to_u32};
 use crate::error::{Error, Result};
 
@@ -105,7 +105,7 @@ impl Operator for Upsample {
         each * (shape.channels * shape.height * shape.width) as u64
     }
 
-    fn dispatches(&self, io: &Io) -> Result<Vec<Dispatch>> {
+    fn dispatches(&self, io: &Io, _: Traits) -> Result<Vec<Dispatch>> {
         let (from, to) = (io.inputs[0], io.output);
         if self.mode == (Interpolation::Bilinear { align_corners: true }) {
             // The kernel's numerator.

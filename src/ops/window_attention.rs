@@ -14,7 +14,7 @@
 
 use std::ops::Range;
 
-use super::dispatch::{self, Binding, Dispatch, Shader, params};
+use super::dispatch::{self, Binding, Dispatch, Shader, Traits, params};
 use super::{Axis, Io, Operator, Param, Place, Span, to_u32};
 use crate::error::{Error, Result};
 use crate::tensor::LANES;
@@ -152,7 +152,7 @@ impl Operator for WindowAttention {
         (self.heads as u64).saturating_mul(each).saturating_mul((shape.height * shape.width) as u64)
     }
 
-    fn dispatches(&self, io: &Io) -> Result<Vec<Dispatch>> {
+    fn dispatches(&self, io: &Io, _: Traits) -> Result<Vec<Dispatch>> {
         let (src, dst) = (io.inputs[0].shape, io.output.shape);
         // At most zero and above the window's negative: where the tile's first window starts in the tile.
         let [start_y, start_x] = Axis::BOTH.map(|axis| {

@@ -23,13 +23,23 @@ fn module_for(shader: &Shader, precision: Precision, eight_lanes: bool) -> naga:
         .unwrap_or_else(|error| panic!("{}: {}", shader.name, error.emit_to_string(&text)))
 }
 
+/// Whether a kernel multiplies matrices; it then runs in 16 bits only.
+fn uses_matrices(shader: &Shader) -> bool {
+    shader.library.iter().any(|library| library.source.contains("coop_mat"))
+}
+
 #[test]
 fn every_shader_validates_in_both_precisions() {
     for shader in shaders() {
         for precision in [Precision::F32, Precision::F16] {
+            let matrices = if uses_matrices(shader) {
+                Capabilities::COOPERATIVE_MATRIX | Capabilities::SUBGROUP
+            } else {
+                Capabilities::empty()
+            };
             for (eight_lanes, more) in [(false, Capabilities::empty()), (true, Capabilities::SUBGROUP)] {
                 let module = module_for(shader, precision, eight_lanes);
-                Validator::new(ValidationFlags::all(), Capabilities::SHADER_FLOAT16 | more)
+                Validator::new(ValidationFlags::all(), Capabilities::SHADER_FLOAT16 | matrices | more)
                     .subgroup_stages(naga::valid::ShaderStages::COMPUTE)
                     .subgroup_operations(naga::valid::SubgroupOperationSet::BALLOT)
                     .validate(&module)
@@ -86,7 +96,7 @@ fn params_have_the_layout_of_the_host_side() {
 #[test]
 fn workgroups_fit_the_portable_limits() {
     for shader in shaders() {
-        let module = module(shader, Precision::F32);
+        let module = module(shader, if uses_matrices(shader) { Precision::F16 } else { Precision::F32 });
         let [entry] = &module.entry_points[..] else { panic!("{}: one entry point is expected", shader.name) };
         assert_eq!(entry.name, "main", "{}", shader.name);
         let invocations: u32 = entry.workgroup_size.iter().product();

@@ -191,6 +191,16 @@ pub fn context_without_subgroups() -> Arc<Context> {
     })
 }
 
+/// A device that multiplies matrices, or `None` if there is none here: graphics cards, which use them in every test in 16 bits,
+/// and Mesa's software driver from 25.1 on, which would not.
+pub fn context_with_matrices() -> Option<Arc<Context>> {
+    let context = pollster::block_on(Context::with_matrices()).expect("a device");
+    if context.is_none() {
+        println!("no device here multiplies matrices: not tested");
+    }
+    context
+}
+
 #[test]
 fn the_comparator_rejects_what_it_should() {
     let tensor = |values: &[f32]| HostTensor::new(Shape::new(1, 1, values.len()), values.to_vec()).unwrap();

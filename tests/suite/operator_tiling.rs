@@ -3,12 +3,12 @@
 use std::sync::Arc;
 
 use sonolume::cpu::CpuRunner;
-use sonolume::gpu::{GpuRunner, Guard, Precision};
+use sonolume::gpu::{Context, GpuRunner, Guard, Precision};
 use sonolume::graph::Plan;
-use sonolume::ops::{Axis, Place, Span};
+use sonolume::ops::{Axis, Place, STEMS, Span};
 use sonolume::{HostTensor, Shape};
 
-use crate::harness::{Case, context};
+use crate::harness::{Case, context, context_with_matrices};
 use crate::operators::{Check, every_case};
 
 fn size(tensor: &HostTensor, axis: Axis) -> usize {
@@ -104,12 +104,26 @@ fn tiles_of_every_operator_agree_on_the_cpu() {
     });
 }
 
-#[test]
-fn tiles_of_every_operator_agree_on_the_gpu() {
+fn tiles_agree_on_the_gpu(context: &Arc<Context>, stems: &[&str], precision: Precision) {
     every_case(|case, check| {
+        if !stems.contains(&case.stem()) {
+            return;
+        }
         let graph = Arc::clone(&check.graph);
         let guard = Guard { bytes: 4096 };
-        let runner = pollster::block_on(GpuRunner::with_guard(context(), graph, Precision::F32, guard)).unwrap();
+        let runner = pollster::block_on(GpuRunner::with_guard(context.clone(), graph, precision, guard)).unwrap();
         tiles_agree(case, &check, |plan, inputs| pollster::block_on(runner.run(plan, inputs)).unwrap().remove(0));
     });
+}
+
+#[test]
+fn tiles_of_every_operator_agree_on_the_gpu() {
+    tiles_agree_on_the_gpu(&context(), STEMS, Precision::F32);
+}
+
+#[test]
+fn tiles_of_convolutions_agree_with_matrices() {
+    if let Some(context) = context_with_matrices() {
+        tiles_agree_on_the_gpu(&context, &["conv2d", "linear"], Precision::F16);
+    }
 }

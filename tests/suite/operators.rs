@@ -8,7 +8,7 @@ use sonolume::gpu::{Context, GpuRunner, Guard, Precision};
 use sonolume::graph::Graph;
 use sonolume::ops::{Param, Place};
 
-use crate::harness::{Case, Golden, assert_close, context, context_without_subgroups};
+use crate::harness::{Case, Golden, assert_close, context, context_with_matrices, context_without_subgroups};
 use crate::ops::TABLES;
 
 /// Relative to the largest output. Measured at most 2.4e-6 over all operators.
@@ -96,6 +96,15 @@ fn the_gpu_agrees_with_pytorch_in_f32() {
 #[test]
 fn the_gpu_agrees_with_pytorch_without_subgroups() {
     the_gpu_agrees(&context_without_subgroups(), &["conv2d", "conv_transpose2d", "linear"], Precision::F32, TOLERANCE);
+}
+
+#[test]
+fn the_gpu_agrees_with_pytorch_with_matrices() {
+    if let Some(context) = context_with_matrices() {
+        let right = pollster::block_on(context.uses_matrices()).unwrap();
+        assert!(right, "the matrices of {:?} were found to be wrong", context.info());
+        the_gpu_agrees(&context, &["conv2d", "linear"], Precision::F16, TOLERANCE_F16);
+    }
 }
 
 #[test]
