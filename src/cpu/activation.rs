@@ -3,7 +3,7 @@
 use pulp::Arch;
 use rayon::prelude::*;
 
-use super::elementary::{gelu, gelu_tanh, sigmoid, tanh};
+use super::elementary::{gelu, gelu_tanh, larger, sigmoid, tanh};
 use super::{row_elements, vectorized};
 use crate::ops::Io;
 use crate::ops::activation::{Activation, Function};
@@ -28,7 +28,7 @@ pub(super) fn run(op: &Activation, io: &Io, weights: &[Vec<f32>], inputs: &[&[f3
 pub(super) fn apply(function: Function, values: &mut [f32], slopes: &[f32]) {
     match function {
         Function::Identity => {}
-        Function::Relu => map(values, |x| x.max(0.0)),
+        Function::Relu => map(values, |x| larger(x, 0.0)),
         Function::LeakyRelu { slope } => map(values, |x| if x >= 0.0 { x } else { slope * x }),
         Function::PRelu => {
             for pixel in values.chunks_exact_mut(slopes.len()) {

@@ -2,6 +2,12 @@
 //!
 //! Errors are measured in the tests below. What is not a number stays so.
 
+/// The larger of two numbers, `b` if either is none. (`f32::max` is a call in WebAssembly.)
+#[inline(always)]
+pub(super) fn larger(a: f32, b: f32) -> f32 {
+    if a > b { a } else { b }
+}
+
 /// The exponential, to two units in the last place. Below -87 and above 88 it stays what it is there.
 #[inline(always)]
 pub(super) fn exp(x: f32) -> f32 {

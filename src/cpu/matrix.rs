@@ -106,7 +106,11 @@ impl WithSimd for Query {
 /// Pixels of the blocks that fill 32 registers, or 16, for each number of vectors of a panel.
 const WIDE: [usize; 5] = [8, 8, 8, 6, 5];
 // Three vectors of four pixels would fill 16 registers to the last, and the compiler then moves sums about.
+#[cfg(not(target_arch = "wasm32"))]
 const SMALL: [usize; 3] = [8, 6, 3];
+// Browsers compile all of a step's reads before its products: sums, weights, pixels and one product must fit together.
+#[cfg(target_arch = "wasm32")]
+const SMALL: [usize; 2] = [6, 4];
 
 /// Answers the pixels of a block for a panel of so many vectors.
 struct Pixels(usize);
@@ -193,8 +197,9 @@ impl WithSimd for Product<'_> {
             (4, true) => self.blocks::<S, { WIDE[3] }, 4>(simd),
             (5, true) => self.blocks::<S, { WIDE[4] }, 5>(simd),
             (1, _) => self.blocks::<S, { SMALL[0] }, 1>(simd),
-            (2, _) => self.blocks::<S, { SMALL[1] }, 2>(simd),
-            _ => self.blocks::<S, { SMALL[2] }, 3>(simd),
+            #[cfg(not(target_arch = "wasm32"))]
+            (3, _) => self.blocks::<S, { SMALL[2] }, 3>(simd),
+            _ => self.blocks::<S, { SMALL[1] }, 2>(simd),
         }
     }
 }

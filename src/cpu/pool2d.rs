@@ -4,6 +4,7 @@ use std::ops::Range;
 
 use rayon::prelude::*;
 
+use super::elementary::larger;
 use super::row_elements;
 use crate::ops::Io;
 use crate::ops::pool2d::{Pool2d, PoolKind};
@@ -30,7 +31,7 @@ pub(super) fn run(op: &Pool2d, io: &Io, _: &[Vec<f32>], inputs: &[&[f32]], outpu
                     pixel.fill(f32::NEG_INFINITY);
                     for values in values {
                         for (best, value) in pixel.iter_mut().zip(values) {
-                            *best = best.max(*value);
+                            *best = larger(*value, *best);
                         }
                     }
                 }
