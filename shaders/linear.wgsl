@@ -1,8 +1,9 @@
 // A linear map of the channels of every pixel: each invocation keeps 8 pixels x a block of output channels in registers.
 //   dst[o, p] = f(bias[o] + sum over i of weight[o, i] * src[i, p])
 // src [in, pixels]   weight as blocks [in] of output channels   epilogue bias [out], then slope [out]   dst [out, pixels]
-// Pixels are counted through the rows of the image. All invocations of a workgroup read the same weights, and
-// neighbours' pixels are neighbours in memory. Sums run over i, whatever the tile.
+// Pixels are counted through the rows of the image. Eight neighbouring invocations read the same weights, and their pixels are
+// neighbours in memory. Sums run over i, whatever the tile.
+// Winograd's convolution multiplies 16 matrices, each with as many pixels of its own.
 
 struct Params {
     pixels: u32,
@@ -12,9 +13,13 @@ struct Params {
     group: u32,
     block: u32,
     row: u32,
+    // Length of a matrix of weights, and its pixels.
+    matrix: u32,
+    matrix_pixels: u32,
 }
 
 const INVOCATIONS = 32u;
+const NEIGHBOURS = 8u;
 
 @group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(1) var<storage, read> src: array<elem4>;
@@ -24,15 +29,18 @@ const INVOCATIONS = 32u;
 
 @compute @workgroup_size(INVOCATIONS, 1, 1)
 fn main(@builtin(local_invocation_index) local: u32, @builtin(workgroup_id) workgroup: vec3<u32>) {
-    let pixel = (workgroup.y * params.row + workgroup.x) * INVOCATIONS * PIXELS + local;
+    let index = (workgroup.y * params.row + workgroup.x) * INVOCATIONS + local;
+    let first = index / NEIGHBOURS * NEIGHBOURS * PIXELS;
+    let pixel = first + index % NEIGHBOURS;
     let group = params.group + workgroup.z * GROUPS;
     var base: array<u32, 8>;
     for (var p = 0u; p < PIXELS; p++) {
         // Pixels behind the last one repeat it.
-        base[p] = min(pixel + p * INVOCATIONS, params.pixels - 1u) * params.src_groups;
+        base[p] = min(pixel + p * NEIGHBOURS, params.pixels - 1u) * params.src_groups;
     }
     var sums = begin(group);
-    var at = workgroup.z * params.block;
+    // Behind the last pixel the last matrix goes on.
+    var at = min(first, params.pixels - 1u) / params.matrix_pixels * params.matrix + workgroup.z * params.block;
     for (var i = 0u; i < params.src_groups; i++) {
         let v = Pixels(
             vec4<f32>(src[base[0] + i]),
@@ -48,5 +56,5 @@ fn main(@builtin(local_invocation_index) local: u32, @builtin(workgroup_id) work
         at += 4u;
     }
 
-    store_run(sums, pixel, INVOCATIONS, pixel, INVOCATIONS, params.pixels, group);
+    store_run(sums, pixel, NEIGHBOURS, pixel, NEIGHBOURS, params.pixels, group);
 }

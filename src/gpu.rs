@@ -50,8 +50,23 @@ struct State {
     arena: Arena,
     staging: Staging,
     parameters: transfer::Parameters,
-    /// By the sizes of the inputs.
-    prepared: HashMap<Vec<Shape>, Prepared>,
+    prepared: HashMap<Key, Prepared>,
+}
+
+/// What decides how many launches a plan takes and how large they are: the sizes of its inputs, and of every step whether it begins at
+/// an even row and column.
+#[derive(PartialEq, Eq, Hash)]
+struct Key {
+    shapes: Vec<Shape>,
+    odd: Vec<[bool; 2]>,
+}
+
+impl Key {
+    fn of(plan: &Plan) -> Self {
+        let shapes = plan.inputs.iter().map(|(_, place)| place.shape).collect();
+        let odd = plan.steps.iter().map(|step| step.io.output.origin.map(|origin| origin % 2 == 1)).collect();
+        Self { shapes, odd }
+    }
 }
 
 /// The launches of one plan with their buffers bound.
@@ -134,7 +149,8 @@ impl GpuRunner {
         self.precision
     }
 
-    /// Device memory that `plan`'s activations take.
+    /// Device memory that `plan`'s activations take, beside at most 8 MiB of scratch memory (more only where one row of a convolution
+    /// needs it).
     pub fn activation_bytes(&self, plan: &Plan) -> u64 {
         plan.slot_elements() * self.precision.bytes()
     }
@@ -302,14 +318,18 @@ impl GpuRunner {
     /// The launches for `plan`'s sizes, made at first use, with the parameters of `plan`'s place in the image.
     fn prepared<'p>(
         &self,
-        all: &'p mut HashMap<Vec<Shape>, Prepared>,
-        arena: &Arena,
+        all: &'p mut HashMap<Key, Prepared>,
+        arena: &mut Arena,
         plan: &Plan,
     ) -> Result<&'p Prepared> {
         let places: Vec<Place> = plan.inputs.iter().map(|(_, place)| *place).collect();
-        let key: Vec<Shape> = places.iter().map(|place| place.shape).collect();
-        if all.len() >= PREPARED_SIZES && !all.contains_key(&key) {
-            all.clear();
+        let key = Key::of(plan);
+        if !all.contains_key(&key) {
+            let dispatches = self.dispatches(plan)?;
+            let grown = arena.fit_scratch(&self.context, dispatches.iter().flatten(), self.precision);
+            if grown || all.len() >= PREPARED_SIZES {
+                all.clear();
+            }
         }
         let prepared = match all.entry(key) {
             Entry::Vacant(vacant) => vacant.insert(self.prepare(plan, places.clone(), arena)?),
@@ -367,6 +387,7 @@ impl GpuRunner {
                 Binding::Output => arena.binding(step.output, step.io.output.shape, self.precision),
                 Binding::Weight(i) => self.weights.whole(step.node, i)?,
                 Binding::Block { weight, start, bytes } => self.weights.block(step.node, weight, start, bytes)?,
+                Binding::Scratch { index, elements } => arena.scratch(index, elements, self.precision),
             };
             entries.push(wgpu::BindGroupEntry { binding: index as u32 + 1, resource });
         }

@@ -15,6 +15,7 @@ pub mod blocks;
 pub mod dispatch;
 mod matrices;
 pub mod span;
+pub(crate) mod winograd;
 
 pub use dispatch::{Binding, Dispatch, Matrices, Packed, Shader, Traits};
 pub use span::{Axis, Scale, Span};

@@ -4,7 +4,7 @@ use super::device::Context;
 use super::pipeline::Precision;
 use crate::error::{Error, Result};
 use crate::graph::Plan;
-use crate::ops::Dispatch;
+use crate::ops::{Binding, Dispatch};
 use crate::tensor::{HostTensor, Shape};
 
 /// Memory around every activation, filled before each run, to catch kernels that read or write outside their tensors.
@@ -21,15 +21,16 @@ impl Guard {
     pub(super) const PATTERN: u8 = 0xff;
 }
 
-/// The activation slots.
+/// The activation slots, and what operators use between their launches.
 pub(super) struct Arena {
     slots: Vec<wgpu::Buffer>,
+    scratch: Vec<wgpu::Buffer>,
     guard: Guard,
 }
 
 impl Arena {
     pub(super) fn new(guard: Guard) -> Self {
-        Self { slots: Vec::new(), guard }
+        Self { slots: Vec::new(), scratch: Vec::new(), guard }
     }
 
     /// Makes every slot large enough for `plan`; true if a buffer changed.
@@ -55,6 +56,40 @@ impl Arena {
             }
         }
         changed
+    }
+
+    /// Makes the scratch memory large enough for `dispatches`; true if a buffer changed.
+    pub(super) fn fit_scratch<'d>(
+        &mut self,
+        context: &Context,
+        dispatches: impl IntoIterator<Item = &'d Dispatch>,
+        precision: Precision,
+    ) -> bool {
+        let mut changed = false;
+        for binding in dispatches.into_iter().flat_map(|dispatch| &dispatch.bindings) {
+            let Binding::Scratch { index, elements } = *binding else { continue };
+            let bytes = (elements * precision.bytes()).next_multiple_of(256);
+            if self.scratch.get(index).is_some_and(|buffer| buffer.size() >= bytes) {
+                continue;
+            }
+            let usage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_DST;
+            let buffer = context.create_buffer("scratch", bytes, usage);
+            match self.scratch.get_mut(index) {
+                Some(small) => std::mem::replace(small, buffer).destroy(),
+                // An operator names them in their order.
+                None => self.scratch.push(buffer),
+            }
+            changed = true;
+        }
+        changed
+    }
+
+    pub(super) fn scratch(&self, index: usize, elements: u64, precision: Precision) -> wgpu::BindingResource<'_> {
+        wgpu::BindingResource::Buffer(wgpu::BufferBinding {
+            buffer: &self.scratch[index],
+            offset: 0,
+            size: wgpu::BufferSize::new(elements * precision.bytes()),
+        })
     }
 
     pub(super) fn binding(&self, slot: usize, shape: Shape, precision: Precision) -> wgpu::BindingResource<'_> {
@@ -103,10 +138,10 @@ impl Arena {
         (copies, submission)
     }
 
-    /// Fills slots and guard zones; nothing to do without a guard.
+    /// Fills slots, guard zones and scratch memory; nothing to do without a guard.
     pub(super) fn fill_guards(&self, context: &Context, plan: &Plan) {
         if self.guard.bytes > 0 {
-            for slot in &self.slots[..plan.slots.len()] {
+            for slot in self.slots[..plan.slots.len()].iter().chain(&self.scratch) {
                 context.queue().write_buffer(slot, 0, &vec![Guard::PATTERN; slot.size() as usize]);
             }
         }

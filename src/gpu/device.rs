@@ -313,7 +313,7 @@ impl Context {
                 *reason = Some(message);
             }
         });
-        let traits = Traits { eight_lanes: has_eight_lanes(&device), matrices };
+        let traits = Traits { eight_lanes: has_eight_lanes(&device), halves: false, matrices };
         Self {
             device,
             queue,
@@ -337,8 +337,9 @@ impl Context {
     /// wgpu calls its matrices experimental, so before their first use a convolution with them is compared with one
     /// without; if they differ, or the driver refuses the kernel, none are used.
     pub(super) async fn traits(self: &Arc<Self>, precision: Precision) -> Result<Traits> {
-        let without = Traits { matrices: None, ..self.traits };
-        if precision == Precision::F32 || self.traits.matrices.is_none() {
+        let all = Traits { halves: precision == Precision::F16, ..self.traits };
+        let without = Traits { matrices: None, ..all };
+        if !all.halves || all.matrices.is_none() {
             return Ok(without);
         }
         let poisoned = |_| Error::Device("an earlier run panicked".into());
@@ -346,13 +347,13 @@ impl Context {
         let right = match known {
             Some(right) => right,
             None => {
-                let right = Box::pin(matrices::agree(self, self.traits, without)).await?;
+                let right = Box::pin(matrices::agree(self, all, without)).await?;
                 *self.matrices_checked.lock().map_err(|_| Error::Device("an earlier run panicked".into()))? =
                     Some(right);
                 right
             }
         };
-        Ok(if right { self.traits } else { without })
+        Ok(if right { all } else { without })
     }
 
     /// What is known of the device.

@@ -96,6 +96,11 @@ impl Blocks {
         Self { rows, groups: out_groups.div_ceil(count), count, uniform }
     }
 
+    /// As [`Blocks::new`], for a storage buffer whatever their size.
+    pub(super) fn stored(rows: usize, out_channels: usize) -> Self {
+        Self { uniform: false, ..Self::new(rows, out_channels) }
+    }
+
     /// Rows from one block to the next.
     fn stride_rows(&self) -> usize {
         // Of 4, 8, 12 or 16 floats each; that many always end at a multiple of the alignment.
@@ -109,6 +114,11 @@ impl Blocks {
 
     /// Cuts `matrix`, `[rows, padded_out]`; row `r` of a block is the matrix's row `order(r)`.
     pub(super) fn pack(&self, matrix: &[f32], order: impl Fn(usize) -> usize) -> Packed {
+        Packed::Blocks(self.cut(matrix, order))
+    }
+
+    /// As [`Blocks::pack`].
+    pub(super) fn cut(&self, matrix: &[f32], order: impl Fn(usize) -> usize) -> Vec<f32> {
         let padded_out = matrix.len() / self.rows;
         let mut packed = vec![0.0; self.stride() * self.count];
         let width = self.groups * LANES;
@@ -118,7 +128,26 @@ impl Blocks {
                 values[..columns.len()].copy_from_slice(&matrix[order(row) * padded_out..][columns.clone()]);
             }
         }
-        Packed::Blocks(packed)
+        packed
+    }
+
+    /// One launch for all blocks of `matrices` matrices that follow one another in a storage buffer, over `runs` of pixels.
+    /// `dispatch` gets the kernel, the length of a block and of a matrix in blocks' rows, the workgroups of a grid's row, and
+    /// the weights' binding.
+    pub(super) fn products(
+        &self,
+        variants: &'static [Shader; 8],
+        matrices: usize,
+        runs: u32,
+        dispatch: impl Fn(&'static Shader, [u32; 2], u32, Binding) -> Dispatch,
+    ) -> Result<Dispatch> {
+        let workgroups = runs.div_ceil(INVOCATIONS);
+        let row = workgroups.min(ROW);
+        let bytes = self.stride() * self.count * matrices * size_of::<f32>();
+        let binding = Binding::Block { weight: 0, start: 0, bytes: bytes as u64 };
+        let lengths = [to_u32(self.stride_rows())?, to_u32(self.stride_rows() * self.count)?];
+        let workgroups = [row, workgroups.div_ceil(row.max(1)), to_u32(self.count)?];
+        Ok(Dispatch { workgroups, ..dispatch(&variants[self.groups - 1], lengths, row, binding) })
     }
 
     /// One launch for each uniform block, or one for all, over `runs` of pixels in each of `phases`, with the kernel among

@@ -10,6 +10,7 @@ use super::blocks::{self, Blocks, block_shaders};
 use super::dispatch::{self, Binding, Dispatch, Packed, Shader, Traits, WORKGROUP, params};
 use super::linear::{pack_epilogue, residual_constant};
 use super::matrices::{self, MatrixConvolution};
+use super::winograd;
 use super::{Axis, Border, Io, Operator, Param, Scale, Span, to_u32};
 use crate::error::{Error, Result};
 use crate::tensor::LANES;
@@ -139,6 +140,7 @@ pub const SHADERS: &[&Shader] = &[
     DIRECT[0], DIRECT[1], DIRECT[2], DIRECT[3], DIRECT[4], DIRECT[5], DIRECT[6], DIRECT[7], ROW[0], ROW[1], ROW[2],
     ROW[3], ROW[4], ROW[5], ROW[6], ROW[7], SLIDE[0], SLIDE[1], SLIDE[2], SLIDE[3], SLIDE[4], SLIDE[5], SLIDE[6], SLIDE[7],
     &DEPTHWISE, matrices::SHADERS[0], matrices::SHADERS[1],
+    winograd::SHADERS[0], winograd::SHADERS[1],
 ];
 
 block_shaders!(DIRECT, DIRECT_VARIANTS, "conv2d", Params::FIELDS, [dispatch::ACTIVATION, dispatch::BORDER, dispatch::STORE]);
@@ -285,6 +287,9 @@ impl Operator for Conv2d {
             Packed::Stored(matrix)
         } else if let Some(convolution) = self.with_matrices(traits) {
             convolution.pack(&matrix)
+        } else if winograd::suits(self, traits) {
+            let rest = packed.map(Packed::Stored).chain([winograd::no_bias(self)]);
+            return Ok(std::iter::once(winograd::pack(self, &matrix)).chain(rest).collect());
         } else if self.sharing() == Sharing::None {
             self.blocks().pack(&matrix, |row| row)
         } else {
@@ -309,6 +314,9 @@ impl Operator for Conv2d {
         if let Some(convolution) = self.with_matrices(traits) {
             let residual = self.residual.map(|_| 1);
             return Ok(vec![convolution.dispatch(io, self.store_constants(), residual)?]);
+        }
+        if winograd::suits(self, traits) {
+            return winograd::dispatches(self, io, &self.store_constants());
         }
         let (src, dst) = (io.inputs[0].shape, io.output.shape);
         let params = Params {

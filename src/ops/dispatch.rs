@@ -65,6 +65,8 @@ pub const PRELUDE_F16: &str = library_text!("elem_f16");
 pub struct Traits {
     /// Subgroups are eight consecutive invocations: kernels share what they read.
     pub eight_lanes: bool,
+    /// Activations are stored in 16 bits.
+    pub halves: bool,
     /// The matrices that a subgroup multiplies, if it does.
     pub matrices: Option<Matrices>,
 }
@@ -120,6 +122,13 @@ pub enum Binding {
         start: u64,
         /// Number of bytes; what lies behind the weights is not read.
         bytes: u64,
+    },
+    /// Memory that holds nothing from one operator to the next; large enough for so many elements.
+    Scratch {
+        /// Which of them, counted from 0.
+        index: usize,
+        /// Elements that are read or written.
+        elements: u64,
     },
     /// The operator's output.
     Output,

@@ -55,13 +55,42 @@ pub(crate) fn residual_constant(residual: Option<Residual>) -> f64 {
 }
 
 params! {
-    struct Params { pixels: u32, src_groups: u32, dst_groups: u32, group: u32, block: u32, row: u32 }
+    struct Params {
+        pixels: u32, src_groups: u32, dst_groups: u32,
+        group: u32, block: u32, row: u32,
+        matrix: u32, matrix_pixels: u32,
+    }
 }
 
 /// The kernels of this operator.
 pub const SHADERS: &[&Shader] = &LIST;
 
 block_shaders!(LIST, VARIANTS, "linear", Params::FIELDS, [dispatch::ACTIVATION, dispatch::STORE]);
+
+/// Pixels that eight neighbouring invocations compute together: those of one matrix are a multiple of it.
+pub(super) const RUN: usize = 64;
+
+/// Products of `matrices` matrices in [`Blocks::stored`], each with `pixels` pixels of its own, a multiple of [`RUN`]. `bindings`
+/// are the source, zeros for a bias, and the result.
+pub(super) fn products(
+    blocks: &Blocks,
+    matrices: usize,
+    pixels: usize,
+    [src_groups, dst_groups]: [u32; 2],
+    [source, zeros, result]: [Binding; 3],
+) -> Result<Dispatch> {
+    let matrix_pixels = to_u32(pixels)?;
+    let pixels = to_u32(matrices * pixels)?;
+    let mut constants = vec![("RESIDUAL", residual_constant(None))];
+    constants.extend(Function::Identity.constants());
+    blocks.products(&VARIANTS, matrices, pixels.div_ceil(blocks::PIXELS), |shader, [block, matrix], row, weight| Dispatch {
+        shader,
+        constants: constants.clone(),
+        params: Params { pixels, src_groups, dst_groups, group: 0, block, row, matrix, matrix_pixels }.bytes(),
+        bindings: vec![source, weight, zeros, source, result],
+        workgroups: [0; 3],
+    })
+}
 
 impl Linear {
     /// As a convolution of one tap.
@@ -153,7 +182,7 @@ impl Operator for Linear {
         self.blocks().dispatches(&VARIANTS, runs, 1, |shader, group, block, row, weight| Dispatch {
             shader,
             constants: constants.clone(),
-            params: Params { pixels, src_groups, dst_groups, group, block, row }.bytes(),
+            params: Params { pixels, src_groups, dst_groups, group, block, row, matrix: 0, matrix_pixels: pixels }.bytes(),
             // Without a residual its binding reads the source, which the kernel then never does.
             bindings: vec![
                 Binding::Input(0),

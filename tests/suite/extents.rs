@@ -147,12 +147,17 @@ fn large_images_get_the_same_from_every_block() {
         Linear { in_channels: 8, out_channels: 40, bias: false, activation: Function::Identity, residual: None };
     let transposed = ConvTranspose2d { stride: [2, 2], padding: [1, 1], ..ConvTranspose2d::new(4, 36, [4, 4]) };
     let folded = Conv2d { padding: [[6, 6]; 2], ..Conv2d::same(3, 20, 5, Border::Reflect) };
-    let operators: [(Op, Vec<usize>, Shape); 6] = [
+    let wide = Conv2d { activation: Function::Relu, ..Conv2d::same(128, 130, 3, Border::Reflect) };
+    let uneven = Conv2d { padding: [[2, 0], [1, 3]], ..Conv2d::new(129, 128, [3, 3]) };
+    let operators: [(Op, Vec<usize>, Shape); 8] = [
         (Conv2d::same(6, 40, 3, zero).into(), vec![40, 6, 3, 3], Shape::new(6, 65, 66)),
         (Conv2d::same(3, 20, 7, Border::Reflect).into(), vec![20, 3, 7, 7], Shape::new(3, 70, 64)),
         (Conv2d { stride: [1, 2], ..Conv2d::same(5, 24, 3, zero) }.into(), vec![24, 5, 3, 3], Shape::new(5, 66, 130)),
         (linear.into(), vec![40, 8], Shape::new(8, 64, 70)),
         (transposed.into(), vec![4, 36, 4, 4], Shape::new(4, 65, 64)),
+        // By Winograd's algorithm, the first in several bands.
+        (wide.into(), vec![130, 128, 3, 3], Shape::new(128, 61, 40)),
+        (uneven.into(), vec![128, 129, 3, 3], Shape::new(129, 6, 7)),
         // Reflected again and again, as PyTorch does not.
         (folded.into(), vec![20, 3, 5, 5], Shape::new(3, 4, 2)),
     ];

@@ -4,8 +4,9 @@ use std::sync::Arc;
 
 use sonolume::cpu::CpuRunner;
 use sonolume::gpu::{Context, GpuRunner, Guard, Precision};
-use sonolume::graph::Plan;
-use sonolume::ops::{Axis, Place, STEMS, Span};
+use sonolume::graph::{Graph, Plan};
+use sonolume::ops::conv2d::Conv2d;
+use sonolume::ops::{Axis, Border, Param, Place, STEMS, Span};
 use sonolume::{HostTensor, Shape};
 
 use crate::harness::{Case, context, context_with_matrices};
@@ -119,6 +120,28 @@ fn tiles_agree_on_the_gpu(context: &Arc<Context>, stems: &[&str], precision: Pre
 #[test]
 fn tiles_of_every_operator_agree_on_the_gpu() {
     tiles_agree_on_the_gpu(&context(), STEMS, Precision::F32);
+}
+
+/// With channels enough for Winograd's algorithm: tiles then cut through its patches.
+#[test]
+fn tiles_of_wide_convolutions_agree_on_the_gpu() {
+    let shape = Shape::new(128, 11, 9);
+    let op = Conv2d { bias: true, ..Conv2d::same(128, 132, 3, Border::Reflect) };
+    let noise = |count: usize| (0..count).map(|index| (index as f32 * 0.754_877_7).fract() - 0.5).collect::<Vec<f32>>();
+    let weight = Param::new("weight", vec![132, 128, 3, 3], noise(132 * 128 * 9)).unwrap();
+    let bias = Param::new("bias", vec![132], noise(132)).unwrap();
+    let mut graph = Graph::new();
+    let input = graph.input(128);
+    let output = graph.push(op, &[input], vec![Arc::new(weight), Arc::new(bias)]).unwrap();
+    graph.set_output(output);
+    let inputs = vec![HostTensor::new(shape, noise(shape.elements().unwrap())).unwrap()];
+    let expected = HostTensor::zeros(Shape::new(132, 11, 9)).unwrap();
+    let check = Check { graph: Arc::new(graph), inputs, places: vec![Place::whole(shape)], expected };
+    let guard = Guard { bytes: 4096 };
+    let runner = GpuRunner::with_guard(context(), check.graph.clone(), Precision::F32, guard);
+    let runner = pollster::block_on(runner).unwrap();
+    let case = &Case::parse("conv2d", "src=128x11x9 out=132 kernel=3x3")[0];
+    tiles_agree(case, &check, |plan, inputs| pollster::block_on(runner.run(plan, inputs)).unwrap().remove(0));
 }
 
 #[test]

@@ -1,9 +1,4 @@
-//! 3x3 convolution by Winograd's F(2x2, 3x3): 16 multiplications for four outputs instead of 36.
-//!
-//! Lavin and Gray, "Fast algorithms for convolutional neural networks", 2016: `A' [(G g G') * (B' d B)] A` for each 4x4
-//! patch `d` of the input and kernel `g`. Patches lie on the grid of the whole image's even outputs. Of the four outputs
-//! of a patch each is computed from its own nine inputs only, to the last bit, so that a tile needs no more of its
-//! surroundings than with any other algorithm. (F(4x4, 3x3) saves more but does not have this property.)
+//! 3x3 convolution by Winograd's F(2x2, 3x3) ([`crate::ops::winograd`]), a strip of patches at a time.
 
 use pulp::{Simd, WithSimd};
 use rayon::prelude::*;
@@ -12,9 +7,8 @@ use super::Task;
 use crate::cpu::matrix::{Product, Tiling, load, load_unchecked, store_unchecked};
 use crate::cpu::rows::{Ring, Source};
 use crate::cpu::{bands, scratch};
+use crate::ops::winograd::{POINTS, transform};
 
-/// Elements of a transformed patch.
-const POINTS: usize = 16;
 /// Transformed elements, before and after the products, that a second-level cache holds beside the weights.
 const CACHED_ELEMENTS: usize = 64 << 10;
 /// Elements that a vector may run over behind the last.
@@ -27,19 +21,7 @@ fn apart(elements: usize) -> usize {
 
 /// The weight matrix `[9 * padded_in, width]` as 16 packed matrices `[padded_in, width]`.
 pub(super) fn pack(tiling: Tiling, weight: &[f32], width: usize) -> Vec<f32> {
-    let part = weight.len() / 9;
-    let transform = |[a, b, c]: [f64; 3]| [a, 0.5 * (a + b + c), 0.5 * (a - b + c), c];
-    let mut points = vec![vec![0.0f32; part]; POINTS];
-    for at in 0..part {
-        let tap = |y: usize, x: usize| f64::from(weight[(3 * y + x) * part + at]);
-        let rows = [0, 1, 2].map(|y| transform([tap(y, 0), tap(y, 1), tap(y, 2)]));
-        for x in 0..4 {
-            for (y, value) in transform([rows[0][x], rows[1][x], rows[2][x]]).into_iter().enumerate() {
-                points[4 * y + x][at] = value as f32;
-            }
-        }
-    }
-    points.iter().flat_map(|point| tiling.pack(point, width)).collect()
+    transform(weight).iter().flat_map(|point| tiling.pack(point, width)).collect()
 }
 
 pub(super) fn run(task: &Task<'_>, output: &mut [f32]) {
