@@ -1,6 +1,7 @@
 //! Operators one by one: GFLOP/s and GB/s over the parity tests' case tables, and at the sizes that generators use.
 //!
-//! `SONOLUME_BENCH_DEVICE` names devices; a filter as the first argument picks cases by name, `SONOLUME_CASE` picks them
+//! `SONOLUME_BENCH_DEVICE` names devices, `SONOLUME_BENCH_PRECISION=f16` lets GPUs store 16 bits (and multiply on tensor cores
+//! where they can); a filter as the first argument picks cases by name, `SONOLUME_CASE` picks them
 //! before they are verified too. Every answer is compared before it is timed: the tables' with PyTorch's, the others' with
 //! the CPU's. Bytes are the fewest that the operator can move: each tensor once.
 
@@ -26,8 +27,14 @@ mod operators;
 #[path = "../tests/ops/ops.rs"]
 mod ops;
 
-/// As the parity tests; f16 is not timed.
-const TOLERANCE: f32 = 1e-5;
+/// How GPUs store activations.
+fn precision() -> Precision {
+    match std::env::var("SONOLUME_BENCH_PRECISION").as_deref() {
+        Err(_) | Ok("f32") => Precision::F32,
+        Ok("f16") => Precision::F16,
+        Ok(other) => panic!("SONOLUME_BENCH_PRECISION is f32 or f16, not {other}"),
+    }
+}
 
 /// One operator, on its own, with what it reads.
 struct Work {
@@ -46,9 +53,24 @@ enum Runner {
 impl Runner {
     fn new(context: &Option<Arc<Context>>, graph: Arc<Graph>) -> sonolume::Result<Self> {
         Ok(match context {
-            Some(context) => Self::Gpu(pollster::block_on(GpuRunner::new(context.clone(), graph, Precision::F32))?),
+            Some(context) => Self::Gpu(pollster::block_on(GpuRunner::new(context.clone(), graph, precision()))?),
             None => Self::Cpu(CpuRunner::new(graph)?),
         })
+    }
+
+    fn precision(&self) -> Precision {
+        match self {
+            Self::Cpu(_) => Precision::F32,
+            Self::Gpu(gpu) => gpu.precision(),
+        }
+    }
+
+    /// As the parity tests.
+    fn tolerance(&self) -> f32 {
+        match self.precision() {
+            Precision::F32 => 1e-5,
+            Precision::F16 => 4e-3,
+        }
     }
 
     fn run(&self, work: &Work) -> sonolume::Result<HostTensor> {
@@ -88,11 +110,12 @@ impl Work {
         // Twice: the second run finds the first one's leftovers.
         for _ in 0..2 {
             let answer = runner.run(self).expect("an answer");
-            harness::assert_close(&self.name, &answer, &self.expected, TOLERANCE);
+            harness::assert_close(&self.name, &answer, &self.expected, runner.tolerance());
         }
         let weights: usize = self.graph.parameters();
-        let bytes = (self.plan.traffic_elements + weights as u64) * 4;
-        let mut group = criterion.benchmark_group(format!("{group}, {device}"));
+        let bytes = (self.plan.traffic_elements + weights as u64) * runner.precision().bytes();
+        let stored = if runner.precision() == Precision::F16 { ", f16" } else { "" };
+        let mut group = criterion.benchmark_group(format!("{group}, {device}{stored}"));
         group.throughput(Throughput::ElementsAndBytes { elements: self.plan.flops, bytes });
         group.bench_function(&self.name, |bencher| bencher.iter(|| runner.run(self)));
         if let Runner::Gpu(gpu) = &runner

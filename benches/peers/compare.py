@@ -109,7 +109,7 @@ class Worker:
         self.errors = (folder / f"{runtime.key}.log").open("w")
         self.process = subprocess.Popen(
             [str(part) for part in command], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.errors, text=True,
-            env=os.environ | runtime.environment,
+            env=os.environ | {"RUST_BACKTRACE": "0"} | runtime.environment,
         )
 
     def line(self, timeout: float) -> str:
