@@ -53,20 +53,12 @@ struct State {
     prepared: HashMap<Key, Prepared>,
 }
 
-/// What decides how many launches a plan takes and how large they are: the sizes of its inputs, and of every step whether it begins at
-/// an even row and column.
+/// What decides how many launches a plan takes and how large they are: the sizes of its inputs, and of those steps that mind it
+/// whether they begin at an even row and column.
 #[derive(PartialEq, Eq, Hash)]
 struct Key {
     shapes: Vec<Shape>,
     odd: Vec<[bool; 2]>,
-}
-
-impl Key {
-    fn of(plan: &Plan) -> Self {
-        let shapes = plan.inputs.iter().map(|(_, place)| place.shape).collect();
-        let odd = plan.steps.iter().map(|step| step.io.output.origin.map(|origin| origin % 2 == 1)).collect();
-        Self { shapes, odd }
-    }
 }
 
 /// The launches of one plan with their buffers bound.
@@ -323,7 +315,11 @@ impl GpuRunner {
         plan: &Plan,
     ) -> Result<&'p Prepared> {
         let places: Vec<Place> = plan.inputs.iter().map(|(_, place)| *place).collect();
-        let key = Key::of(plan);
+        let minding = plan.steps.iter().filter(|step| self.graph.nodes()[step.node].op.minds_parity(self.traits));
+        let key = Key {
+            shapes: places.iter().map(|place| place.shape).collect(),
+            odd: minding.map(|step| step.io.output.origin.map(|origin| origin % 2 == 1)).collect(),
+        };
         if !all.contains_key(&key) {
             let dispatches = self.dispatches(plan)?;
             let grown = arena.fit_scratch(&self.context, dispatches.iter().flatten(), self.precision);

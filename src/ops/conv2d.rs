@@ -310,6 +310,10 @@ impl Operator for Conv2d {
         (shape.channels * shape.height * shape.width) as u64 * (2 * taps as u64 + store)
     }
 
+    fn minds_parity(&self, traits: Traits) -> bool {
+        winograd::suits(self, traits)
+    }
+
     fn dispatches(&self, io: &Io, traits: Traits) -> Result<Vec<Dispatch>> {
         if let Some(convolution) = self.with_matrices(traits) {
             let residual = self.residual.map(|_| 1);
