@@ -5,6 +5,9 @@
 // dst [out, h', w']. A workgroup sums EDGE columns x 8 rows of pixels x COLUMNS * EDGE channels; each of its subgroups two rows.
 // The pixels that all taps need are copied to workgroup memory, EDGE channels at a time. The order of the sum is the same for
 // every pixel: it gets the same bits in any tile.
+// With a single tap the image is one line of pixels, given as rows of EDGE of which the last may be cut short.
+// (naga does not mark what invocations share through workgroup memory as the Vulkan memory model asks for, gfx-rs/wgpu#8805;
+// the host compares results before it trusts the kernel.)
 
 struct Params {
     src_width: u32,
@@ -15,6 +18,9 @@ struct Params {
     dst_groups: u32,
     pad_left: i32,
     pad_top: i32,
+    // Pixels of the source and of the result.
+    src_pixels: u32,
+    dst_pixels: u32,
 }
 
 override KERNEL_HEIGHT: u32;
@@ -87,8 +93,9 @@ fn main(
             let y = border(i32(y0 + place / width) - params.pad_top, i32(params.src_height), BORDER);
             let x = border(i32(x0 + place % width) - params.pad_left, i32(params.src_width), BORDER);
             var value = elem4();
-            if y >= 0 && x >= 0 && group < params.src_groups {
-                value = src[(u32(y) * params.src_width + u32(x)) * params.src_groups + group];
+            let pixel = u32(max(y, 0)) * params.src_width + u32(max(x, 0));
+            if y >= 0 && x >= 0 && pixel < params.src_pixels && group < params.src_groups {
+                value = src[pixel * params.src_groups + group];
             }
             pixels[place * PITCH + i % GROUPS] = value;
         }
@@ -146,8 +153,9 @@ fn finish(sum: Sum, local: u32, subgroup: u32, x0: u32, y: u32, first: u32) {
         let row = y + 2u * (i / MATRIX);
         let x = x0 + i % MATRIX / GROUPS;
         let group = first + i % GROUPS;
-        if row < params.dst_height && x < params.dst_width && group < params.dst_groups {
-            store(row * params.dst_width + x, group, sums[i]);
+        let pixel = row * params.dst_width + x;
+        if row < params.dst_height && x < params.dst_width && pixel < params.dst_pixels && group < params.dst_groups {
+            store(pixel, group, sums[i]);
         }
     }
 }

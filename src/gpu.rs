@@ -141,8 +141,8 @@ impl GpuRunner {
         self.precision
     }
 
-    /// Device memory that `plan`'s activations take, beside at most 8 MiB of scratch memory (more only where one row of a convolution
-    /// needs it).
+    /// Device memory that `plan`'s activations take. Wide convolutions on Mesa's software driver take some MiB of scratch memory
+    /// beside it.
     pub fn activation_bytes(&self, plan: &Plan) -> u64 {
         plan.slot_elements() * self.precision.bytes()
     }
@@ -172,7 +172,7 @@ impl GpuRunner {
         self.context.check_binding(plan.largest_slot() as u64 * self.precision.bytes())?;
         let scopes = self.context.push_scopes();
         let submitted = self.submit(plan, inputs);
-        scopes.pop(bytes).await?;
+        self.forget_if_failed(scopes.pop(bytes).await)?;
         submitted
     }
 
@@ -192,6 +192,16 @@ impl GpuRunner {
         Ok(results)
     }
 
+    /// After an error drops the buffers, as one of them may not exist: a smaller run then makes its own.
+    fn forget_if_failed(&self, result: Result<()>) -> Result<()> {
+        if result.is_err() {
+            let mut state = self.lock()?;
+            state.arena.clear();
+            state.prepared.clear();
+        }
+        result
+    }
+
     fn lock(&self) -> Result<MutexGuard<'_, State>> {
         self.state.lock().map_err(|_| Error::Device("an earlier run panicked".into()))
     }
@@ -205,7 +215,7 @@ impl GpuRunner {
         let queries = Queries::new(&self.context, plan.steps.len())?;
         let scopes = self.context.push_scopes();
         let submitted = self.submit_profile(plan, inputs, &queries);
-        scopes.pop(self.activation_bytes(plan)).await?;
+        self.forget_if_failed(scopes.pop(self.activation_bytes(plan)).await)?;
         let (kernels, submission) = submitted?;
         let nanoseconds = queries.read(&self.context, &submission).await?;
         let steps = plan.steps.iter().zip(kernels).zip(nanoseconds);
@@ -284,7 +294,7 @@ impl GpuRunner {
         let bytes = self.activation_bytes(plan);
         let scopes = self.context.push_scopes();
         let submitted = self.submit_transfer(plan, transfer, core);
-        scopes.pop(bytes).await?;
+        self.forget_if_failed(scopes.pop(bytes).await)?;
         submitted
     }
 

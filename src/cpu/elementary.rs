@@ -1,6 +1,6 @@
 //! Elementary functions in f32, in steps that compilers turn into vectors: no branches, no tables, no calls.
 //!
-//! Errors are measured in the tests below. What is not a number stays so.
+//! Errors are measured in the tests below. What is not a number stays so, but for `larger`.
 
 /// The larger of two numbers, `b` if either is none. (`f32::max` is a call in WebAssembly.)
 #[inline(always)]

@@ -58,6 +58,11 @@ impl Arena {
         changed
     }
 
+    pub(super) fn clear(&mut self) {
+        self.slots.clear();
+        self.scratch.clear();
+    }
+
     /// Makes the scratch memory large enough for `dispatches`; true if a buffer changed.
     pub(super) fn fit_scratch<'d>(
         &mut self,

@@ -50,7 +50,8 @@ pub struct DeviceInfo {
     pub driver: String,
     /// Whether kernels can store 16-bit floats.
     pub f16: bool,
-    /// Whether convolutions in 16 bits run on matrices that a subgroup multiplies together (tensor cores).
+    /// Whether it offers matrices that a subgroup multiplies together (tensor cores): convolutions in 16 bits then use them,
+    /// once they were found to be right.
     pub matrices: bool,
 }
 
@@ -80,7 +81,8 @@ impl DeviceInfo {
         // A browser tells no name.
         let name = if info.name.is_empty() { info.backend.to_string() } else { info.name };
         let f16 = adapter.features().contains(wgpu::Features::SHADER_F16);
-        let matrices = kind != DeviceKind::Software && matrices_of(adapter).is_some();
+        let wanted = kind != DeviceKind::Software && std::env::var_os(NO_MATRICES).is_none();
+        let matrices = wanted && matrices_of(adapter).is_some();
         Self { name, kind, backend: info.backend.to_string(), driver, f16, matrices }
     }
 }
@@ -122,6 +124,9 @@ fn has_eight_lanes(device: &wgpu::Device) -> bool {
         && adapter.name.starts_with("llvmpipe")
         && [adapter.subgroup_min_size, adapter.subgroup_max_size] == [8, 8]
 }
+
+/// Set to anything, this environment variable keeps matrices unused, should a driver not survive even the comparison.
+const NO_MATRICES: &str = "SONOLUME_NO_MATRICES";
 
 /// The matrices of 16-bit factors and 32-bit sums that subgroups of `adapter` multiply, if they are of a size that kernels are
 /// written for and every subgroup has as many lanes as those count on.
@@ -265,8 +270,8 @@ impl Context {
         let mut experimental_features = wgpu::ExperimentalFeatures::disabled();
         if matrices.is_some() {
             required_features |= wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX;
-            // SAFETY: the one experimental feature is used by kernels that stay inside their bindings, and by none before
-            // a result was compared.
+            // SAFETY: the one experimental feature is used by kernels that stay inside their bindings, and for results only
+            // after a comparison.
             experimental_features = unsafe { wgpu::ExperimentalFeatures::enabled() };
         }
         let descriptor = wgpu::DeviceDescriptor {
@@ -285,7 +290,8 @@ impl Context {
     }
 
     /// Uses a device that the host application opened. Kernels store 16-bit floats if it was opened with
-    /// `Features::SHADER_F16`; on Mesa's software driver they are faster with `Features::SUBGROUP`.
+    /// `Features::SHADER_F16`; on Mesa's software driver they are faster with `Features::SUBGROUP`. Matrices (tensor cores)
+    /// are used only on devices that sonolume opens itself: a device does not tell of which size it has them.
     pub fn from_wgpu(device: wgpu::Device, queue: wgpu::Queue) -> Arc<Self> {
         let adapter = device.adapter_info();
         let info = DeviceInfo {

@@ -19,7 +19,8 @@ pub enum Precision {
     /// 32 bits.
     #[default]
     F32,
-    /// 16 bits: half the memory traffic, about three decimal digits.
+    /// 16 bits: half the memory traffic, about three decimal digits. Weights of convolutions keep 32 unless they are multiplied on
+    /// tensor cores.
     F16,
 }
 

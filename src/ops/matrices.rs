@@ -3,7 +3,7 @@
 use super::dispatch::{self, Binding, Dispatch, Library, Matrices, Packed, Shader, Traits, library, params};
 use super::{Border, Io, to_u32};
 use crate::error::Result;
-use crate::tensor::LANES;
+use crate::tensor::{LANES, Shape};
 
 /// Rows of pixels of a workgroup.
 const ROWS: usize = 8;
@@ -17,6 +17,7 @@ params! {
         src_width: u32, src_height: u32, src_groups: u32,
         dst_width: u32, dst_height: u32, dst_groups: u32,
         pad_left: i32, pad_top: i32,
+        src_pixels: u32, dst_pixels: u32,
     }
 }
 
@@ -102,7 +103,14 @@ impl MatrixConvolution {
         store: Vec<(&'static str, f64)>,
         residual: Option<usize>,
     ) -> Result<Dispatch> {
-        let (src, dst) = (io.inputs[0].shape, io.output.shape);
+        let (mut src, mut dst) = (io.inputs[0].shape, io.output.shape);
+        let [src_pixels, dst_pixels] = [to_u32(src.pixels()?)?, to_u32(dst.pixels()?)?];
+        if self.kernel == [1, 1] && [src.height, src.width] == [dst.height, dst.width] {
+            // One line of pixels: a narrow image leaves no part of a matrix empty.
+            let width = self.matrices.edge();
+            let height = (dst_pixels as usize).div_ceil(width);
+            (src, dst) = (Shape::new(src.channels, height, width), Shape::new(dst.channels, height, width));
+        }
         let params = Params {
             src_width: to_u32(src.width)?,
             src_height: to_u32(src.height)?,
@@ -112,6 +120,8 @@ impl MatrixConvolution {
             dst_groups: to_u32(dst.channel_groups())?,
             pad_left: to_u32(self.padding[1])? as i32,
             pad_top: to_u32(self.padding[0])? as i32,
+            src_pixels,
+            dst_pixels,
         };
         let (workgroups, columns) = self.columns();
         let mut constants = vec![

@@ -19,7 +19,10 @@ use crate::tensor::LANES;
 pub(crate) const POINTS: usize = 16;
 /// With fewer channels a device moves about as much as it saves: no gain was measured with 64.
 const LEAST_CHANNELS: usize = 128;
-/// The most elements of either scratch buffer that a band is made for, unless it is a single row of patches.
+/// What every device lets a storage binding hold.
+const MOST_WEIGHT_BYTES: usize = 128 << 20;
+/// The elements of either scratch buffer that a band is made for, before its patches are filled up to whole runs, and unless it is a
+/// single row of patches.
 const SCRATCH_ELEMENTS: usize = 1 << 20;
 
 /// Transforms a weight matrix `[9 * rows, columns]` of taps into 16 matrices `[rows, columns]`.
@@ -72,10 +75,13 @@ static RESULT: Shader = Shader {
     params: ResultParams::FIELDS,
 };
 
-/// True if a device with `traits` computes `op` this way. In 16 bits it would not: the products would be rounded before they
-/// are added up.
+/// True if a device with `traits` computes `op` this way: Mesa's software driver, the only one on which it was measured, and not in
+/// 16 bits, as the products would be rounded before they are added up.
 pub(super) fn suits(op: &Conv2d, traits: Traits) -> bool {
-    !traits.halves
+    let weight_bytes = POINTS * op.in_channels.next_multiple_of(LANES) * op.out_channels.next_multiple_of(LANES) * 4;
+    traits.eight_lanes
+        && !traits.halves
+        && weight_bytes <= MOST_WEIGHT_BYTES
         && op.kernel == [3, 3]
         && op.stride == [1, 1]
         && op.dilation == [1, 1]

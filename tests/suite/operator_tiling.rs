@@ -5,11 +5,12 @@ use std::sync::Arc;
 use sonolume::cpu::CpuRunner;
 use sonolume::gpu::{Context, GpuRunner, Guard, Precision};
 use sonolume::graph::{Graph, Plan};
-use sonolume::ops::conv2d::Conv2d;
+use sonolume::ops::activation::Function;
+use sonolume::ops::conv2d::{Conv2d, Residual};
 use sonolume::ops::{Axis, Border, Param, Place, STEMS, Span};
 use sonolume::{HostTensor, Shape};
 
-use crate::harness::{Case, context, context_with_matrices};
+use crate::harness::{Case, assert_close, context, context_with_matrices};
 use crate::operators::{Check, every_case};
 
 fn size(tensor: &HostTensor, axis: Axis) -> usize {
@@ -126,27 +127,39 @@ fn tiles_of_every_operator_agree_on_the_gpu() {
 #[test]
 fn tiles_of_wide_convolutions_agree_on_the_gpu() {
     let shape = Shape::new(128, 11, 9);
-    let op = Conv2d { bias: true, ..Conv2d::same(128, 132, 3, Border::Reflect) };
+    let op = Conv2d {
+        bias: true,
+        activation: Function::PRelu,
+        residual: Some(Residual::BeforeActivation),
+        ..Conv2d::same(128, 128, 3, Border::Reflect)
+    };
     let noise = |count: usize| (0..count).map(|index| (index as f32 * 0.754_877_7).fract() - 0.5).collect::<Vec<f32>>();
-    let weight = Param::new("weight", vec![132, 128, 3, 3], noise(132 * 128 * 9)).unwrap();
-    let bias = Param::new("bias", vec![132], noise(132)).unwrap();
+    let weight = Param::new("weight", vec![128, 128, 3, 3], noise(128 * 128 * 9)).unwrap();
+    let bias = Param::new("bias", vec![128], noise(128)).unwrap();
+    let slopes = Param::new("slopes", vec![128], noise(128)).unwrap();
     let mut graph = Graph::new();
     let input = graph.input(128);
-    let output = graph.push(op, &[input], vec![Arc::new(weight), Arc::new(bias)]).unwrap();
+    let output = graph.push(op, &[input, input], [weight, bias, slopes].map(Arc::new).to_vec()).unwrap();
     graph.set_output(output);
+    let graph = Arc::new(graph);
     let inputs = vec![HostTensor::new(shape, noise(shape.elements().unwrap())).unwrap()];
-    let expected = HostTensor::zeros(Shape::new(132, 11, 9)).unwrap();
-    let check = Check { graph: Arc::new(graph), inputs, places: vec![Place::whole(shape)], expected };
+    let places = vec![Place::whole(shape)];
+    let cpu = CpuRunner::new(graph.clone()).unwrap();
+    let expected = cpu.run(&graph.plan(&places).unwrap(), &inputs).unwrap().remove(0);
+    let check = Check { graph, inputs, places, expected };
     let guard = Guard { bytes: 4096 };
     let runner = GpuRunner::with_guard(context(), check.graph.clone(), Precision::F32, guard);
     let runner = pollster::block_on(runner).unwrap();
-    let case = &Case::parse("conv2d", "src=128x11x9 out=132 kernel=3x3")[0];
-    tiles_agree(case, &check, |plan, inputs| pollster::block_on(runner.run(plan, inputs)).unwrap().remove(0));
+    let run = |plan: &Plan, inputs: &[HostTensor]| pollster::block_on(runner.run(plan, inputs)).unwrap().remove(0);
+    let case = &Case::parse("conv2d", "src=128x11x9 out=128 kernel=3x3")[0];
+    assert_close(case, &run(&check.graph.plan(&check.places).unwrap(), &check.inputs), &check.expected, 1e-5);
+    tiles_agree(case, &check, run);
 }
 
 #[test]
 fn tiles_of_convolutions_agree_with_matrices() {
     if let Some(context) = context_with_matrices() {
+        assert!(pollster::block_on(context.uses_matrices()).unwrap());
         tiles_agree_on_the_gpu(&context, &["conv2d", "linear"], Precision::F16);
     }
 }
