@@ -40,14 +40,15 @@ def main():
     p.add_argument("--checkpoint", required=True)
     p.add_argument("--out", required=True)
     p.add_argument("--reference")
-    p.add_argument("--average", help="a second checkpoint of the same run: ship the mean of the two")
+    p.add_argument("--average", help="a second checkpoint that the first one started from: ship a mean of the two")
+    p.add_argument("--share", type=float, default=0.5, help="of the second checkpoint in the mean")
     p.add_argument("--note", default="")
     a = p.parse_args()
 
     net, meta = load(a.checkpoint)
     if a.average:
         other, later = load(a.average)
-        net.load_state_dict({k: (v + other.state_dict()[k]) / 2 for k, v in net.state_dict().items()})
+        net.load_state_dict({k: v.lerp(other.state_dict()[k], a.share) for k, v in net.state_dict().items()})
         meta["step"] = f"mean of {meta['step']} and {later['step']}"
     half = {k: v.half().contiguous() for k, v in net.state_dict().items()}
     for k, v in half.items():

@@ -58,7 +58,9 @@ def sector_pair(rng, size: int):
     top = rng.uniform(0.08, 0.25)  # from the apex to the face of the probe
     centre = rng.uniform(0.42, 0.58)
     deep = rng.uniform(0.85, 1.05)
-    lines, samples = int(1.5 * size), int(1.3 * size)
+    # few lines make noise that is as wide as speckle
+    density = rng.uniform(0.5, 1.5)
+    lines, samples = int(density * size), int(1.3 * size)
     angle = np.linspace(-half, half, lines)[None]
     radius = (top + np.linspace(0, 1, samples) * deep)[:, None]
     x, y = centre + radius * np.sin(angle), radius * np.cos(angle) - top * np.cos(half)
@@ -70,7 +72,7 @@ def sector_pair(rng, size: int):
         echo = echo * (1 + rng.uniform(5, 60) * on)
         if rng.random() < 0.5:  # what lies behind is in its shadow
             echo = echo * 10 ** (-rng.uniform(0.7, 3) / (1 + np.exp(-(radius - bow) / 0.015)) * np.exp(-0.5 * ((angle - mid) / (wide * half)) ** 4))
-    if rng.random() < 0.3:  # a deep interface across the whole sector, with little behind it
+    if rng.random() < 0.45:  # a deep interface across the whole sector, with little behind it
         bow = rng.uniform(0.55, 0.95) * deep + top + rng.uniform(-0.1, 0.1) * angle**2 / half**2
         echo = echo * (1 + rng.uniform(5, 60) * np.exp(-0.5 * ((radius - bow) / rng.uniform(0.004, 0.012)) ** 2))
         echo = echo * 10 ** (-rng.uniform(1.5, 4) / (1 + np.exp(-(radius - bow) / 0.01)))
@@ -83,11 +85,11 @@ def sector_pair(rng, size: int):
     if rng.random() < 0.4:
         echo = echo * 10 ** (-rng.uniform(2, 10) * np.clip((radius - top) / deep - rng.uniform(0.4, 0.8), 0, None))
     field = rng.standard_normal(echo.shape) + 1j * rng.standard_normal(echo.shape)
-    lateral, axial, gain = rng.uniform(1.6, 4.0), rng.uniform(0.9, 1.8), rng.uniform(-28, -12)
+    lateral, axial, gain = max(0.8, rng.uniform(1.1, 2.7) * density), rng.uniform(0.9, 1.8), rng.uniform(-28, -12)
     sharp = image(rng, echo, [], lateral, axial, gain, 60, field)
     weaker = echo * 10 ** (-rng.uniform(0, 1.6) * (radius - top) / deep)
     wide = image(rng, weaker, [], lateral * rng.uniform(1.0, 1.6), axial, gain - rng.uniform(0, 6), rng.uniform(50, 60), field,
-                 floor_db=rng.uniform(-75, -52))
+                 floor_db=rng.uniform(-75, -44))
     # scan conversion
     dx, dy = xx - centre, yy + top * np.cos(half)
     r, t = np.hypot(dx, dy), np.arctan2(dx, dy)
@@ -114,3 +116,25 @@ def random_pair(rng, size: int):
     wide = image(rng, echo, dots, lateral * rng.uniform(1.0, 1.5), axial, gain - drop, rng.uniform(52, 60), field,
                  floor_db=rng.uniform(-75, -52))
     return sharp, wide
+
+
+def points_pair(rng, size: int):
+    """(sharp, wide, points): bright points on an even grid with jitter, most in tissue that is dimmed around them, for both
+    probes at the same places [(y, x)]."""
+    echo, _, _ = echo_map(rng, size, rng.integers(0, 3), rng.integers(0, 2), 0)
+    step = size // 4
+    dots = []
+    dim = 10 ** -rng.uniform(0.5, 3)
+    for y in range(step // 2, size, step):
+        for x in range(step // 2, size, step):
+            if rng.random() < 0.6:
+                y1, x1 = (int(v + rng.integers(-step // 4, step // 4 + 1)) for v in (y, x))
+                if rng.random() < 0.8:
+                    echo[max(0, y1 - 14) : y1 + 15, max(0, x1 - 14) : x1 + 15] *= dim
+                dots.append((y1, x1))
+    field = rng.standard_normal(echo.shape) + 1j * rng.standard_normal(echo.shape)
+    lateral, axial, gain = rng.uniform(1.2, 3.0), rng.uniform(0.8, 1.5), rng.uniform(-30, -12)
+    sharp = image(rng, echo, dots, lateral, axial, gain, 60, field)
+    wide = image(rng, echo, dots, lateral * rng.uniform(1.0, 1.4), axial, gain - rng.uniform(0, 6), rng.uniform(52, 60), field,
+                 floor_db=rng.uniform(-75, -52))
+    return sharp, wide, dots

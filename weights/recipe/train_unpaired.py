@@ -14,8 +14,10 @@ The generator's loss is the sum of
   black         where the input is black, the output is black, above all beside bright edges; half planes of the replay are
                 blackened for it (most of that is done by the network's signal gate, which this stage adds)
   gaps          what is much darker than its surroundings (a vessel, a cyst) stays so
+  dark          where the replay's target is dark, so is the output: noise is not lifted
   dots          where there is almost nothing, no bright dots
   grid, parity  no mean pattern of period 2, 4 or 8
+  points        bright points of simulated phantoms stay where they are
   replay        the supervised loss of stage one, on images and on simulated phantoms
   identity      a cart image or a good phantom stays as it is, its coarse brightness above all
 
@@ -105,6 +107,20 @@ def gap_energy(x, out):
     return (F.relu(mean(out, 5) - kept - 3 / 255) * gap.sqrt()).mean()
 
 
+def dark_energy(t, out):
+    """What the replay's output exceeds where its target is dark over 9x9 pixels: noise behind a reflector, a shadow, a cyst."""
+    dark = (1 - F.avg_pool2d(t, 9, 1, 4) * 255 / 4).clamp(0, 1)
+    return (F.relu(out - t - 2 / 255) * dark).mean()
+
+
+def centroids(image, dots, r=6):
+    """Centre of what exceeds 0.6 times the maximum of 13x13 pixels around each point, [points, 2], in pixels."""
+    b = torch.stack([image[y - r : y + r + 1, x - r : x + r + 1] for y, x in dots])
+    b = F.relu(b - 0.6 * b.amax((1, 2), keepdim=True))
+    g = torch.arange(-r, r + 1, device=image.device).to(b)
+    return torch.stack([(b * g[:, None]).sum((1, 2)), (b * g).sum((1, 2))], 1) / b.sum((1, 2)).clamp_min(1e-6)[:, None]
+
+
 def coarse(out, t):
     """Mean absolute difference of the local means."""
     return (F.avg_pool2d(out, 16, 8) - F.avg_pool2d(t, 16, 8)).abs().mean()
@@ -141,21 +157,33 @@ def grid_energy(x):
     return ((phase(detail * weight) / phase(weight).clamp_min(1e-3)) ** 2).sum()
 
 
-def parity_energy(x):
-    """Mean of the fine detail with alternating signs along rows, columns and both, in dark areas and everywhere: a pattern of
-    period 2, which the mean over 64 phases sees only once it is visible."""
-    detail, dark = fine_detail(x)
-    rows, columns = (1 - 2 * (torch.arange(n, device=x.device) % 2).to(x) for n in x.shape[2:])
-    total = x.new_zeros(())
-    for weight in (dark, torch.ones_like(dark)):
-        for sign in (rows[:, None], columns[None], rows[:, None] * columns[None]):
-            total = total + torch.sqrt(((detail * weight * sign).sum() / weight.sum()) ** 2 + 1e-8) - 1e-4
-    return total
+class Parity:
+    """The fine detail's mean with alternating signs along rows, along columns and both, in dark areas, in bright ones and
+    everywhere: a pattern of period 2, which the mean over 64 phases sees only once it is visible. One batch's mean is mostly
+    chance, so the running mean says which way each of the nine is pushed."""
+
+    RATE, FULL = 0.02, 2e-5  # the push is whole from a running mean of 0.005 grey levels on
+
+    def __init__(self):
+        self.mean = torch.zeros(9)
+
+    def loss(self, x):
+        detail, dark = fine_detail(x)
+        rows, columns = (1 - 2 * (torch.arange(n, device=x.device) % 2).to(x) for n in x.shape[2:])
+        now = torch.stack([(detail * weight * sign).sum() / weight.sum().clamp_min(1)
+                           for weight in (dark, 1 - dark, torch.ones_like(dark))
+                           for sign in (rows[:, None], columns[None], rows[:, None] * columns[None])])
+        self.mean = self.mean.to(x).lerp(now.detach(), self.RATE)
+        return ((self.mean / self.FULL).clamp(-1, 1) * now).sum()
 
 
 class Tone:
     """Brightness of the low-pass image (one eighth) per organ and depth quarter: running quantiles of the outputs against
     those of the cart crops. An output pixel is pushed by the difference of the two at its own rank."""
+
+    # Deep kidney comes out darker on images that were not trained on (0.68 to 0.74 of the cart images') than on those that were
+    # (0.98 to 1.02): its goal is set higher.
+    LIFT = {("kidney", 3): 1.1}
 
     def __init__(self):
         self.real, self.fake = {}, {}
@@ -186,7 +214,7 @@ class Tone:
             v = t[q == b]
             if v.numel() <= 20:
                 continue
-            fake, real = self.fake[organ, b].to(out), self.real[organ, b].to(out)
+            fake, real = self.fake[organ, b].to(out), self.real[organ, b].to(out) * self.LIFT.get((organ, b), 1)
             with torch.no_grad():
                 rank = torch.searchsorted(fake.contiguous(), v.detach().contiguous()).clamp(1, QUANTILES - 1)
                 error = ((fake - real) / (real + 0.03)).clamp(-1, 1)
@@ -293,8 +321,8 @@ def main():
     p.add_argument("--threads", type=int, default=os.cpu_count())
     p.add_argument("--device", default="auto")
     p.add_argument("--resume", action="store_true")
-    for name, value in dict(adversarial=1.0, texture=0.3, content=3.0, brightness=50.0, black=100.0, gaps=12.0, dots=50.0, grid=100.0,
-                            parity=20.0, replay=7.0, identity=5.0).items():
+    for name, value in dict(adversarial=1.0, texture=0.3, content=3.0, brightness=50.0, black=100.0, gaps=20.0, dark=20.0, dots=50.0, grid=100.0,
+                            parity=20.0, points=5.0, replay=7.0, identity=5.0).items():
         p.add_argument(f"--w-{name}", type=float, default=value)
     a = p.parse_args()
 
@@ -324,7 +352,7 @@ def main():
     og = torch.optim.Adam([v for v in net.parameters() if v.requires_grad], a.lr, betas=(0.5, 0.99))
     od = torch.optim.Adam(judges.parameters(), 2 * a.lr, betas=(0.5, 0.99))
     ema = Ema(net, 0.998)
-    tone = Tone()
+    tone, parity = Tone(), {"fake": Parity(), "replay": Parity()}
     step, spent = 0, 0.0
     if a.resume and (work / "unpaired.pt").exists():
         s = torch.load(work / "unpaired.pt", map_location=device, weights_only=False)
@@ -334,6 +362,7 @@ def main():
         od.load_state_dict(s["od"])
         ema.state, step, spent = s["ema"], s["step"], s["spent"]
         tone.real, tone.fake = s["tone"]
+        parity = s["parity"]
         rng.bit_generator.state, choose.bit_generator.state = s["rng"], s["choose"]
     run = torch.compile(net) if cuda else net
 
@@ -351,7 +380,12 @@ def main():
         tensor = lambda items, k: torch.from_numpy(np.stack([v[k] for v in items]))
         t, trows, *_ = carts.batch(max(1, a.batch - 1), 192)
         y = degrade(t, trows, rng, fan=rng.random() < 0.15)
-        if rng.random() < 0.45:
+        dots = []
+        kind = rng.random()
+        if kind < 0.18:
+            sharp, wide, dots = phantoms.points_pair(rng, 192)
+            t[0, 0], y[0, 0] = torch.from_numpy(sharp), torch.from_numpy(wide)
+        elif kind < 0.55:
             if rng.random() < 0.6:
                 sharp, wide, depth = phantoms.sector_pair(rng, 192)
                 trows[0] = torch.from_numpy(depth)
@@ -359,9 +393,9 @@ def main():
                 sharp, wide = phantoms.random_pair(rng, 192)
             t[0, 0] = torch.from_numpy(sharp)
             y[:1] = torch.from_numpy(wide)[None, None] if rng.random() < 0.6 else degrade(t[:1], trows[:1], rng)
-        if rng.random() < 0.6:
+        if len(t) > 1 and rng.random() < 0.6:
             black_out(rng, t[-1], y[-1])
-        return organ, tensor(lows, 0)[:, None], tensor(lows, 1), tensor(highs, 0)[:, None], y, t, trows
+        return organ, tensor(lows, 0)[:, None], tensor(lows, 1), tensor(highs, 0)[:, None], y, t, trows, dots
 
     texture = Texture(high, low, np.random.default_rng(a.seed + 200))
     with torch.no_grad():  # outputs to begin with
@@ -392,7 +426,7 @@ def main():
         if done or now - last_save > 120:
             last_save = now
             save(dict(net=net.state_dict(), judges=judges.state_dict(), og=og.state_dict(), od=od.state_dict(), ema=ema.state,
-                      step=step, spent=spent, tone=(tone.real, tone.fake), rng=state, choose=choose.bit_generator.state, size=size_name),
+                      step=step, spent=spent, tone=(tone.real, tone.fake), parity=parity, rng=state, choose=choose.bit_generator.state, size=size_name),
                  work / "unpaired.pt")
             save(dict(net=ema.state, step=step, size=size_name, stage="unpaired"), work / "unpaired-ema.pt")
         if done or now - last_check > 400 or step == 200:
@@ -415,7 +449,7 @@ def main():
             for g in o.param_groups:
                 g["lr"] = rate * f
 
-        (organ, x, rows, h, y, t, trows), state = ahead.next()
+        (organ, x, rows, h, y, t, trows, dots), state = ahead.next()
         n = len(x)
         x, rows, h, y, t, trows = (v.to(device) for v in (x, rows, h, y, t, trows))
 
@@ -448,16 +482,19 @@ def main():
             parts |= {f"level{i + 1}": torch.tensor(v) for i, v in enumerate(ratios)}
         if step % 2 == 0:
             parts["grid"] = 2 * grid_energy(fake)
-        parts["parity"] = parity_energy(fake)
+        parts["parity"] = parity["fake"].loss(fake) + parity["replay"].loss(out)
         half, half_x = F.avg_pool2d(fake, 2), F.avg_pool2d(x, 2)
         parts["content"] = (1 - lncc(half, half_x, eps=1e-4).mean()) + 0.5 * (
             1 - lncc(F.avg_pool2d(half, 2), F.avg_pool2d(half_x, 2), eps=1e-4).mean())
         parts["brightness"] = tone.loss(fake, rows, organ, h)
         parts["black"] = black_energy(x, fake) + black_energy(y, out)
         parts["gaps"] = gap_energy(x, fake)
+        parts["dark"] = dark_energy(t, out)
         dim = (F.avg_pool2d(F.pad(x, (4, 4, 4, 4), mode="replicate"), 9, 1) < 2 / 255).float()
         parts["dots"] = (F.relu(fake - x - 8 / 255) * dim).mean()
         parts["replay"] = torch.sqrt((out - t) ** 2 + 1e-4).mean() + 0.1 * (1 - ssim(out, t).mean()) + 0.05 * coarse(out, t)
+        if dots:
+            parts["points"] = ((centroids(out[0, 0], dots) - centroids(y[0, 0], dots)) ** 2).mean()
         if same is not None:
             same = same.float()
             # (the coarse share is small: more of it holds the brightness of handheld images down, too)
