@@ -192,7 +192,7 @@ pub fn context_without_subgroups() -> Arc<Context> {
 }
 
 /// A device that multiplies matrices, or `None` if there is none here: graphics cards, which use them in every test in 16 bits,
-/// and Mesa's software driver from 25.1 on, which would not.
+/// and newer software drivers of Mesa (26.2 has them, 22.3 does not), which would not.
 pub fn context_with_matrices() -> Option<Arc<Context>> {
     let context = pollster::block_on(Context::with_matrices()).expect("a device");
     if context.is_none() {
