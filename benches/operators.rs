@@ -68,8 +68,8 @@ impl Runner {
     /// As the parity tests.
     fn tolerance(&self) -> f32 {
         match self.precision() {
-            Precision::F32 => 1e-5,
-            Precision::F16 => 4e-3,
+            Precision::F32 => operators::TOLERANCE,
+            Precision::F16 => operators::TOLERANCE_F16,
         }
     }
 

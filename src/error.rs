@@ -1,6 +1,7 @@
 //! One error type, split by who can act on it.
 
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard};
 
 /// What went wrong, and with it who can do something about it.
 #[derive(Debug, thiserror::Error)]
@@ -83,4 +84,9 @@ impl Error {
     pub(crate) fn shape(message: impl Into<String>) -> Self {
         Self::Shape(message.into())
     }
+}
+
+/// Locks `mutex`; a run that panicked while it held the lock is an error from then on.
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> Result<MutexGuard<'_, T>> {
+    mutex.lock().map_err(|_| Error::Device("an earlier run panicked".into()))
 }

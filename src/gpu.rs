@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, lock};
 use crate::graph::{Graph, Plan, Step};
 use crate::ops::blocks::UNIFORM_BYTES;
 use crate::ops::{Binding, Dispatch, Place, Traits};
@@ -203,7 +203,7 @@ impl GpuRunner {
     }
 
     fn lock(&self) -> Result<MutexGuard<'_, State>> {
-        self.state.lock().map_err(|_| Error::Device("an earlier run panicked".into()))
+        lock(&self.state)
     }
 
     /// Runs `plan` with every operator between two timestamps: what each took on the device, in the order of execution.

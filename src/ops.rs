@@ -263,6 +263,11 @@ impl Border {
     }
 }
 
+/// Width, height and groups of channels as the kernels' 32-bit integers.
+pub(crate) fn extents(shape: Shape) -> Result<[u32; 3]> {
+    Ok([to_u32(shape.width)?, to_u32(shape.height)?, to_u32(shape.channel_groups())?])
+}
+
 /// A size as the kernels' 32-bit integer.
 pub(crate) fn to_u32(value: usize) -> Result<u32> {
     u32::try_from(value).map_err(|_| Error::shape(format!("a size of {value} exceeds the kernels' 32-bit arithmetic")))

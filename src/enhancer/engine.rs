@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use crate::cpu::CpuRunner;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, lock};
 use crate::gpu::{Context, Core, DeviceInfo, GpuRunner, Pending, Precision, Transfer};
 use crate::graph::segment::Segment;
 use crate::graph::{Graph, Plan, Value};
@@ -210,7 +210,7 @@ impl Engine {
     }
 
     fn lock(&self) -> Result<MutexGuard<'_, State>> {
-        self.state.lock().map_err(|_| Error::Device("an earlier run panicked".into()))
+        lock(&self.state)
     }
 }
 

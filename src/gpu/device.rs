@@ -9,7 +9,7 @@ use super::cache::Cache;
 use super::matrices;
 use super::pipeline::Precision;
 use super::pipeline::{Key, Pipeline};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, lock};
 use crate::ops::{Matrices, Traits};
 
 /// What kind of hardware a device is, in the order in which it is chosen.
@@ -348,14 +348,12 @@ impl Context {
         if !all.halves || all.matrices.is_none() {
             return Ok(without);
         }
-        let poisoned = |_| Error::Device("an earlier run panicked".into());
-        let known = *self.matrices_checked.lock().map_err(poisoned)?;
+        let known = *lock(&self.matrices_checked)?;
         let right = match known {
             Some(right) => right,
             None => {
                 let right = Box::pin(matrices::agree(self, all, without)).await?;
-                *self.matrices_checked.lock().map_err(|_| Error::Device("an earlier run panicked".into()))? =
-                    Some(right);
+                *lock(&self.matrices_checked)? = Some(right);
                 right
             }
         };

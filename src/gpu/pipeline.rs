@@ -8,7 +8,7 @@ use half::f16;
 
 use super::device::Context;
 use crate::cpu;
-use crate::error::{Error, Result};
+use crate::error::{Result, lock};
 use crate::ops::dispatch::{PRELUDE_F16, PRELUDE_F32};
 use crate::ops::{Dispatch, Shader};
 use crate::tensor::{HostTensor, Shape};
@@ -162,7 +162,7 @@ impl Context {
     }
 
     fn pipelines(&self) -> Result<MutexGuard<'_, HashMap<Key, Arc<Pipeline>>>> {
-        self.pipelines.lock().map_err(|_| Error::Device("an earlier run panicked".into()))
+        lock(&self.pipelines)
     }
 
     fn compile(&self, dispatch: &Dispatch, precision: Precision) -> Pipeline {

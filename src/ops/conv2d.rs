@@ -8,10 +8,10 @@
 use super::activation::Function;
 use super::blocks::{self, Blocks, block_shaders};
 use super::dispatch::{self, Binding, Dispatch, Packed, Shader, Traits, WORKGROUP, params};
-use super::linear::{pack_epilogue, residual_constant};
+use super::linear::{pack_epilogue, store_constants};
 use super::matrices::{self, MatrixConvolution};
 use super::winograd;
-use super::{Axis, Border, Io, Operator, Param, Scale, Span, to_u32};
+use super::{Axis, Border, Io, Operator, Param, Scale, Span, extents, to_u32};
 use crate::error::{Error, Result};
 use crate::tensor::LANES;
 
@@ -187,11 +187,6 @@ impl Conv2d {
         Blocks::new(self.kernel[0] * self.kernel[1] * self.in_channels.next_multiple_of(LANES), self.out_channels)
     }
 
-    /// Constants of the store.
-    fn store_constants(&self) -> Vec<(&'static str, f64)> {
-        [("RESIDUAL", residual_constant(self.residual))].into_iter().chain(self.activation.constants()).collect()
-    }
-
     fn constants(&self) -> Vec<(&'static str, f64)> {
         let mut constants = vec![
             ("KERNEL_HEIGHT", self.kernel[0] as f64),
@@ -211,7 +206,7 @@ impl Conv2d {
                 ("DILATION_X", self.dilation[1] as f64),
             ]),
         }
-        constants.extend(self.store_constants());
+        constants.extend(store_constants(self.residual, self.activation));
         constants
     }
 }
@@ -316,20 +311,22 @@ impl Operator for Conv2d {
 
     fn dispatches(&self, io: &Io, traits: Traits) -> Result<Vec<Dispatch>> {
         if let Some(convolution) = self.with_matrices(traits) {
-            let residual = self.residual.map(|_| 1);
-            return Ok(vec![convolution.dispatch(io, self.store_constants(), residual)?]);
+            let store = store_constants(self.residual, self.activation);
+            return Ok(vec![convolution.dispatch(io, store, self.residual.map(|_| 1))?]);
         }
         if winograd::suits(self, traits) {
-            return winograd::dispatches(self, io, &self.store_constants());
+            return winograd::dispatches(self, io);
         }
         let (src, dst) = (io.inputs[0].shape, io.output.shape);
+        let [src_width, src_height, src_groups] = extents(src)?;
+        let [dst_width, dst_height, dst_groups] = extents(dst)?;
         let params = Params {
-            src_width: to_u32(src.width)?,
-            src_height: to_u32(src.height)?,
-            src_groups: to_u32(src.channel_groups())?,
-            dst_width: to_u32(dst.width)?,
-            dst_height: to_u32(dst.height)?,
-            dst_groups: to_u32(dst.channel_groups())?,
+            src_width,
+            src_height,
+            src_groups,
+            dst_width,
+            dst_height,
+            dst_groups,
             pad_left: to_u32(self.padding[1][0])? as i32,
             pad_top: to_u32(self.padding[0][0])? as i32,
             group: 0,

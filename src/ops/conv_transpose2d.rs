@@ -8,8 +8,8 @@
 use super::activation::Function;
 use super::blocks::{self, Blocks, block_shaders};
 use super::dispatch::{self, Binding, Dispatch, Packed, Shader, Traits, params};
-use super::linear::{pack_epilogue, residual_constant};
-use super::{Axis, Io, Operator, Param, Scale, Span, to_u32};
+use super::linear::{pack_epilogue, store_constants};
+use super::{Axis, Io, Operator, Param, Scale, Span, extents, to_u32};
 use crate::error::{Error, Result};
 use crate::tensor::LANES;
 
@@ -211,13 +211,15 @@ impl Operator for ConvTranspose2d {
         let (src, dst) = (io.inputs[0].shape, io.output.shape);
         // The kernel's positions are signed.
         to_u32(dst.width.max(dst.height).saturating_mul(2))?;
+        let [src_width, src_height, src_groups] = extents(src)?;
+        let [dst_width, dst_height, dst_groups] = extents(dst)?;
         let params = Params {
-            src_width: to_u32(src.width)?,
-            src_height: to_u32(src.height)?,
-            src_groups: to_u32(src.channel_groups())?,
-            dst_width: to_u32(dst.width)?,
-            dst_height: to_u32(dst.height)?,
-            dst_groups: to_u32(dst.channel_groups())?,
+            src_width,
+            src_height,
+            src_groups,
+            dst_width,
+            dst_height,
+            dst_groups,
             pad_left: to_u32(self.padding[1])? as i32,
             pad_top: to_u32(self.padding[0])? as i32,
             group: 0,
@@ -231,9 +233,8 @@ impl Operator for ConvTranspose2d {
             ("STRIDE_X", self.stride[1] as f64),
             ("DILATION_Y", self.dilation[0] as f64),
             ("DILATION_X", self.dilation[1] as f64),
-            ("RESIDUAL", residual_constant(None)),
         ];
-        constants.extend(self.activation.constants());
+        constants.extend(store_constants(None, self.activation));
         // Every phase, the pixels that are `stride` apart, has layers of its own, as many runs as the first one.
         let columns = dst.width.div_ceil(self.stride[1]).div_ceil(blocks::PIXELS as usize);
         let runs = to_u32(columns * dst.height.div_ceil(self.stride[0]))?;

@@ -45,13 +45,14 @@ pub(crate) fn pack_epilogue(bias: Option<&Param>, slopes: Option<&Param>, channe
     Ok(epilogue)
 }
 
-/// The override `RESIDUAL`.
-pub(crate) fn residual_constant(residual: Option<Residual>) -> f64 {
-    match residual {
+/// The overrides of what `store.wgsl` and `activation.wgsl` do.
+pub(crate) fn store_constants(residual: Option<Residual>, activation: Function) -> Vec<(&'static str, f64)> {
+    let residual = match residual {
         None => 0.0,
         Some(Residual::BeforeActivation) => 1.0,
         Some(Residual::AfterActivation) => 2.0,
-    }
+    };
+    std::iter::once(("RESIDUAL", residual)).chain(activation.constants()).collect()
 }
 
 params! {
@@ -81,8 +82,7 @@ pub(super) fn products(
 ) -> Result<Dispatch> {
     let matrix_pixels = to_u32(pixels)?;
     let pixels = to_u32(matrices * pixels)?;
-    let mut constants = vec![("RESIDUAL", residual_constant(None))];
-    constants.extend(Function::Identity.constants());
+    let constants = store_constants(None, Function::Identity);
     blocks.products(&VARIANTS, matrices, pixels.div_ceil(blocks::PIXELS), |shader, [block, matrix], row, weight| Dispatch {
         shader,
         constants: constants.clone(),
@@ -97,10 +97,6 @@ impl Linear {
     fn with_matrices(&self, traits: Traits) -> Option<MatrixConvolution> {
         let channels = [self.in_channels, self.out_channels];
         MatrixConvolution::new(traits, channels, [1, 1], [1, 1], [0, 0], Border::Zero)
-    }
-
-    fn constants(&self) -> Vec<(&'static str, f64)> {
-        [("RESIDUAL", residual_constant(self.residual))].into_iter().chain(self.activation.constants()).collect()
     }
 
     fn blocks(&self) -> Blocks {
@@ -172,12 +168,12 @@ impl Operator for Linear {
 
     fn dispatches(&self, io: &Io, traits: Traits) -> Result<Vec<Dispatch>> {
         if let Some(convolution) = self.with_matrices(traits) {
-            return Ok(vec![convolution.dispatch(io, self.constants(), self.residual.map(|_| 1))?]);
+            return Ok(vec![convolution.dispatch(io, store_constants(self.residual, self.activation), self.residual.map(|_| 1))?]);
         }
         let pixels = to_u32(io.output.shape.pixels()?)?;
         let src_groups = to_u32(io.inputs[0].shape.channel_groups())?;
         let dst_groups = to_u32(io.output.shape.channel_groups())?;
-        let constants = self.constants();
+        let constants = store_constants(self.residual, self.activation);
         let runs = pixels.div_ceil(blocks::PIXELS);
         self.blocks().dispatches(&VARIANTS, runs, 1, |shader, group, block, row, weight| Dispatch {
             shader,

@@ -1,7 +1,7 @@
 //! Convolutions as products of matrices that the lanes of a subgroup hold together (`conv2d_matrix.wgsl`).
 
 use super::dispatch::{self, Binding, Dispatch, Library, Matrices, Packed, Shader, Traits, library, params};
-use super::{Border, Io, to_u32};
+use super::{Border, Io, extents, to_u32};
 use crate::error::Result;
 use crate::tensor::{LANES, Shape};
 
@@ -35,13 +35,13 @@ const fn shader(library: &'static [Library]) -> Shader {
 /// A convolution with a step of one, as the kernel needs to know it. Pairs are `[vertical, horizontal]`.
 pub(super) struct MatrixConvolution {
     matrices: Matrices,
-    pub(super) in_channels: usize,
-    pub(super) out_channels: usize,
-    pub(super) kernel: [usize; 2],
-    pub(super) dilation: [usize; 2],
+    in_channels: usize,
+    out_channels: usize,
+    kernel: [usize; 2],
+    dilation: [usize; 2],
     /// Rows above and columns before the image.
-    pub(super) padding: [usize; 2],
-    pub(super) border: Border,
+    padding: [usize; 2],
+    border: Border,
 }
 
 impl MatrixConvolution {
@@ -111,13 +111,15 @@ impl MatrixConvolution {
             let height = (dst_pixels as usize).div_ceil(width);
             (src, dst) = (Shape::new(src.channels, height, width), Shape::new(dst.channels, height, width));
         }
+        let [src_width, src_height, src_groups] = extents(src)?;
+        let [dst_width, dst_height, dst_groups] = extents(dst)?;
         let params = Params {
-            src_width: to_u32(src.width)?,
-            src_height: to_u32(src.height)?,
-            src_groups: to_u32(src.channel_groups())?,
-            dst_width: to_u32(dst.width)?,
-            dst_height: to_u32(dst.height)?,
-            dst_groups: to_u32(dst.channel_groups())?,
+            src_width,
+            src_height,
+            src_groups,
+            dst_width,
+            dst_height,
+            dst_groups,
             pad_left: to_u32(self.padding[1])? as i32,
             pad_top: to_u32(self.padding[0])? as i32,
             src_pixels,

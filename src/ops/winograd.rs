@@ -11,7 +11,7 @@
 use super::blocks::Blocks;
 use super::conv2d::Conv2d;
 use super::dispatch::{self, Binding, Dispatch, Packed, Shader, Traits, WORKGROUP, params};
-use super::{Io, linear, to_u32};
+use super::{Io, extents, linear, to_u32};
 use crate::error::Result;
 use crate::tensor::LANES;
 
@@ -103,10 +103,13 @@ pub(super) fn no_bias(op: &Conv2d) -> Packed {
     Packed::Stored(vec![0.0; 2 * op.out_channels.next_multiple_of(LANES)])
 }
 
-/// The launches; `store` are the constants of the last kernel's store. Weights are those of [`pack`], the epilogue, and those of
+/// The launches. Weights are those of [`pack`], the epilogue, and those of
 /// [`no_bias`].
-pub(super) fn dispatches(op: &Conv2d, io: &Io, store: &[(&'static str, f64)]) -> Result<Vec<Dispatch>> {
+pub(super) fn dispatches(op: &Conv2d, io: &Io) -> Result<Vec<Dispatch>> {
     let (src, dst) = (io.inputs[0].shape, io.output.shape);
+    let [src_width, src_height, src_groups] = extents(src)?;
+    let [dst_width, dst_height, dst_groups] = extents(dst)?;
+    let store = linear::store_constants(op.residual, op.activation);
     // Outputs before the tile's own that complete its first patches.
     let [skip_y, skip_x] = io.output.origin.map(|origin| origin % 2);
     let [patches_y, patches_x] = [(dst.height + skip_y).div_ceil(2), (dst.width + skip_x).div_ceil(2)];
@@ -119,14 +122,13 @@ pub(super) fn dispatches(op: &Conv2d, io: &Io, store: &[(&'static str, f64)]) ->
         let scratch =
             |index, channels: usize| Binding::Scratch { index, elements: (POINTS * matrix * channels) as u64 };
         let (transformed, products) = (scratch(0, src.padded_channels()), scratch(1, dst.padded_channels()));
-        let [src_groups, dst_groups] = [to_u32(src.channel_groups())?, to_u32(dst.channel_groups())?];
         let workgroups = |groups: u32| [groups.div_ceil(WORKGROUP), (patches as u32).div_ceil(WORKGROUP), 1];
         all.push(Dispatch {
             shader: &SOURCE,
             constants: vec![("BORDER", f64::from(op.border as u32))],
             params: SourceParams {
-                src_width: to_u32(src.width)?,
-                src_height: to_u32(src.height)?,
+                src_width,
+                src_height,
                 src_groups,
                 left: -(to_u32(op.padding[1][0] + skip_x)? as i32),
                 top: to_u32(2 * first)? as i32 - to_u32(op.padding[0][0] + skip_y)? as i32,
@@ -142,10 +144,10 @@ pub(super) fn dispatches(op: &Conv2d, io: &Io, store: &[(&'static str, f64)]) ->
         all.push(linear::products(&blocks(op), POINTS, matrix, [src_groups, dst_groups], bindings)?);
         all.push(Dispatch {
             shader: &RESULT,
-            constants: store.to_vec(),
+            constants: store.clone(),
             params: ResultParams {
-                dst_width: to_u32(dst.width)?,
-                dst_height: to_u32(dst.height)?,
+                dst_width,
+                dst_height,
                 dst_groups,
                 left: 0u32.wrapping_sub(skip_x as u32),
                 top: to_u32(2 * first)?.wrapping_sub(skip_y as u32),

@@ -55,7 +55,7 @@ fn gram_and_channel_attention_are_restormers_attention() {
 }
 
 /// Reproducible values in -1..1.
-fn noise(shape: Shape) -> HostTensor {
+pub fn noise(shape: Shape) -> HostTensor {
     let mut state = 1u32;
     let values = (0..shape.elements().unwrap()).map(|_| {
         state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);

@@ -10,6 +10,7 @@ use sonolume::ops::conv2d::{Conv2d, Residual};
 use sonolume::ops::{Axis, Border, Param, Place, STEMS, Span};
 use sonolume::{HostTensor, Shape};
 
+use crate::extents::noise;
 use crate::harness::{Case, assert_close, context, context_with_matrices};
 use crate::operators::{Check, every_case};
 
@@ -133,16 +134,16 @@ fn tiles_of_wide_convolutions_agree_on_the_gpu() {
         residual: Some(Residual::BeforeActivation),
         ..Conv2d::same(128, 128, 3, Border::Reflect)
     };
-    let noise = |count: usize| (0..count).map(|index| (index as f32 * 0.754_877_7).fract() - 0.5).collect::<Vec<f32>>();
-    let weight = Param::new("weight", vec![128, 128, 3, 3], noise(128 * 128 * 9)).unwrap();
-    let bias = Param::new("bias", vec![128], noise(128)).unwrap();
-    let slopes = Param::new("slopes", vec![128], noise(128)).unwrap();
+    let values = |count| noise(Shape::new(1, 1, count)).into_data();
+    let weight = Param::new("weight", vec![128, 128, 3, 3], values(128 * 128 * 9)).unwrap();
+    let bias = Param::new("bias", vec![128], values(128)).unwrap();
+    let slopes = Param::new("slopes", vec![128], values(128)).unwrap();
     let mut graph = Graph::new();
     let input = graph.input(128);
     let output = graph.push(op, &[input, input], [weight, bias, slopes].map(Arc::new).to_vec()).unwrap();
     graph.set_output(output);
     let graph = Arc::new(graph);
-    let inputs = vec![HostTensor::new(shape, noise(shape.elements().unwrap())).unwrap()];
+    let inputs = vec![noise(shape)];
     let places = vec![Place::whole(shape)];
     let cpu = CpuRunner::new(graph.clone()).unwrap();
     let expected = cpu.run(&graph.plan(&places).unwrap(), &inputs).unwrap().remove(0);

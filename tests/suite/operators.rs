@@ -12,9 +12,9 @@ use crate::harness::{Case, Golden, assert_close, context, context_with_matrices,
 use crate::ops::TABLES;
 
 /// Relative to the largest output. Measured at most 2.4e-6 over all operators.
-const TOLERANCE: f32 = 1e-5;
+pub const TOLERANCE: f32 = 1e-5;
 /// Storage in f16 rounds inputs, weights and results by 2^-11 each; sums of products partly average it out.
-const TOLERANCE_F16: f32 = 4e-3;
+pub const TOLERANCE_F16: f32 = 4e-3;
 
 /// A case as a graph of one operator, its inputs, and PyTorch's result.
 pub struct Check {

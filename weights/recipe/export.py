@@ -49,7 +49,7 @@ def main():
     if a.average:
         other, later = load(a.average)
         net.load_state_dict({k: v.lerp(other.state_dict()[k], a.share) for k, v in net.state_dict().items()})
-        meta["step"] = f"mean of {meta['step']} and {later['step']}"
+        meta["step"] = f"{1 - a.share:g} of {meta['step']}, {a.share:g} of {later['step']}"
     half = {k: v.half().contiguous() for k, v in net.state_dict().items()}
     for k, v in half.items():
         assert torch.isfinite(v).all(), f"{k} does not fit f16"

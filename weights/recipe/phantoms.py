@@ -99,6 +99,17 @@ def sector_pair(rng, size: int):
     return sharp, wide ** rng.uniform(1.0, 1.3), np.linspace(0, 1, size, dtype=np.float32)
 
 
+def probes(rng, echo, dots, widest: float):
+    """(sharp, wide): the same tissue and points through a narrow point spread function and through one up to `widest` times as wide."""
+    field = rng.standard_normal(echo.shape) + 1j * rng.standard_normal(echo.shape)
+    lateral, axial, gain = rng.uniform(1.2, 3.0), rng.uniform(0.8, 1.5), rng.uniform(-30, -12)
+    sharp = image(rng, echo, dots, lateral, axial, gain, 60, field)
+    drop = rng.uniform(0, 6)
+    wide = image(rng, echo, dots, lateral * rng.uniform(1.0, widest), axial, gain - drop, rng.uniform(52, 60), field,
+                 floor_db=rng.uniform(-75, -52))
+    return sharp, wide
+
+
 def random_pair(rng, size: int):
     """(sharp, wide): the same tissue through a narrow and a laterally wider point spread function; at times a uniform
     field, at times one that fades with depth into the noise."""
@@ -109,13 +120,7 @@ def random_pair(rng, size: int):
     if rng.random() < 0.2:
         depth = np.clip(np.arange(size) / size - rng.uniform(0.1, 0.6), 0, None)
         echo = echo * 10 ** (-rng.uniform(4, 16) * depth)[:, None]
-    field = rng.standard_normal(echo.shape) + 1j * rng.standard_normal(echo.shape)
-    lateral, axial, gain = rng.uniform(1.2, 3.0), rng.uniform(0.8, 1.5), rng.uniform(-30, -12)
-    sharp = image(rng, echo, dots, lateral, axial, gain, 60, field)
-    drop = rng.uniform(0, 6)
-    wide = image(rng, echo, dots, lateral * rng.uniform(1.0, 1.5), axial, gain - drop, rng.uniform(52, 60), field,
-                 floor_db=rng.uniform(-75, -52))
-    return sharp, wide
+    return probes(rng, echo, dots, 1.5)
 
 
 def points_pair(rng, size: int):
@@ -132,9 +137,4 @@ def points_pair(rng, size: int):
                 if rng.random() < 0.8:
                     echo[max(0, y1 - 14) : y1 + 15, max(0, x1 - 14) : x1 + 15] *= dim
                 dots.append((y1, x1))
-    field = rng.standard_normal(echo.shape) + 1j * rng.standard_normal(echo.shape)
-    lateral, axial, gain = rng.uniform(1.2, 3.0), rng.uniform(0.8, 1.5), rng.uniform(-30, -12)
-    sharp = image(rng, echo, dots, lateral, axial, gain, 60, field)
-    wide = image(rng, echo, dots, lateral * rng.uniform(1.0, 1.4), axial, gain - rng.uniform(0, 6), rng.uniform(52, 60), field,
-                 floor_db=rng.uniform(-75, -52))
-    return sharp, wide, dots
+    return *probes(rng, echo, dots, 1.4), dots
