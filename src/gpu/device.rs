@@ -7,8 +7,7 @@ use std::sync::{Arc, Mutex};
 
 use super::cache::Cache;
 use super::matrices;
-use super::pipeline::Precision;
-use super::pipeline::{Key, Pipeline};
+use super::pipeline::{Key, Pipeline, Precision};
 use crate::error::{Error, Result, lock};
 use crate::ops::{Matrices, Traits};
 
