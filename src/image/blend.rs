@@ -16,18 +16,18 @@ pub const COLOUR_SPREAD: u16 = 16;
 pub const DIFFERENCE_GAIN: f64 = 2.0;
 
 /// Rec. 601 weights in 1/65536, which sum to 65536: the luma of `r = g = b` is exactly that value.
-const LUMA_WEIGHTS: [u64; 3] = [19_595, 38_470, 7_471];
+const LUMA_WEIGHTS: [u32; 3] = [19_595, 38_470, 7_471];
 
-trait Sample: Copy + Send + Sync + Default + Into<u64> {
+trait Sample: Copy + Send + Sync + Default + Into<u32> {
     const MAX: f64;
-    const COLOUR_SPREAD: u64;
+    const COLOUR_SPREAD: u32;
     /// The nearest sample, halves away from zero, ends clamped. `value` is finite.
     fn from_level(value: f64) -> Self;
 }
 
 impl Sample for u8 {
     const MAX: f64 = 255.0;
-    const COLOUR_SPREAD: u64 = COLOUR_SPREAD as u64;
+    const COLOUR_SPREAD: u32 = COLOUR_SPREAD as u32;
     fn from_level(value: f64) -> Self {
         (value + 0.5) as Self
     }
@@ -35,7 +35,7 @@ impl Sample for u8 {
 
 impl Sample for u16 {
     const MAX: f64 = 65_535.0;
-    const COLOUR_SPREAD: u64 = COLOUR_SPREAD as u64 * 257;
+    const COLOUR_SPREAD: u32 = COLOUR_SPREAD as u32 * 257;
     fn from_level(value: f64) -> Self {
         (value + 0.5) as Self
     }
@@ -44,17 +44,30 @@ impl Sample for u16 {
 /// The luma of one pixel in levels, 0 to `T::MAX`.
 fn luma_level<T: Sample>(pixel: &[T], layout: Layout) -> f64 {
     if !layout.has_colour() {
-        return pixel[0].into() as f64;
+        return f64::from(pixel[0].into());
     }
-    let sum: u64 = LUMA_WEIGHTS.iter().zip(pixel).map(|(weight, &value)| weight * value.into()).sum();
-    sum as f64 / 65_536.0
+    // 65536 times the largest sample fits.
+    let sum: u32 = LUMA_WEIGHTS.iter().zip(pixel).map(|(weight, &value)| weight * value.into()).sum();
+    f64::from(sum) / 65_536.0
+}
+
+/// Gives a pixel of luma `own` the luma `target`, both in levels; its channels keep their distances.
+fn shift_luma<T: Sample>(pixel: &mut [T], layout: Layout, own: f64, target: f64) {
+    for channel in &mut pixel[..layout.colours()] {
+        *channel = T::from_level((f64::from((*channel).into()) - own) + target);
+    }
+}
+
+/// A generator's result, clamped to what pictures hold.
+fn unit(result: f32) -> f64 {
+    f64::from(result.clamp(0.0, 1.0))
 }
 
 fn carries_colour<T: Sample>(pixel: &[T], layout: Layout) -> bool {
     if !layout.has_colour() {
         return false;
     }
-    let [r, g, b]: [u64; 3] = [pixel[0].into(), pixel[1].into(), pixel[2].into()];
+    let [r, g, b]: [u32; 3] = [pixel[0].into(), pixel[1].into(), pixel[2].into()];
     r.max(g).max(b) - r.min(g).min(b) > T::COLOUR_SPREAD
 }
 
@@ -108,8 +121,8 @@ impl Frame {
                 .map(|i| {
                     let (channel, pixel) = (i / pixels, i % pixels);
                     let channel = if layout.has_colour() { channel } else { 0 };
-                    let level: u64 = samples[pixel * layout.samples() + channel].into();
-                    (level as f64 / T::MAX) as f32
+                    let level: u32 = samples[pixel * layout.samples() + channel].into();
+                    (f64::from(level) / T::MAX) as f32
                 })
                 .collect()
         }
@@ -230,11 +243,33 @@ impl Blend<'_> {
         let (width, height) = (self.frame.width * self.scale, self.frame.height * self.scale);
         let mut out = vec![T::default(); width * height * stride];
         out.par_chunks_exact_mut(width * stride).enumerate().for_each(|(y, row)| {
-            for (x, to) in row.chunks_exact_mut(stride).enumerate() {
-                self.pixel(source, y, x, to);
+            if self.scale == 1 && self.enhanced.shape().channels == 1 {
+                row.copy_from_slice(&source[y * width * stride..][..width * stride]);
+                self.luma_row(y, row);
+            } else {
+                for (x, to) in row.chunks_exact_mut(stride).enumerate() {
+                    self.pixel(source, y, x, to);
+                }
             }
         });
         out
+    }
+
+    /// The mean of a level and a result from 0 to 1, weighted by the strength, as a level.
+    fn mix<T: Sample>(&self, plain: f64, result: f64) -> f64 {
+        (1.0 - self.strength) * plain + self.strength * (result * T::MAX)
+    }
+
+    /// A row of the size of the picture's, whose samples `row` holds: the case of every frame of a stream.
+    fn luma_row<T: Sample>(&self, y: usize, row: &mut [T]) {
+        let (layout, width) = (self.frame.layout, self.frame.width);
+        let results = &self.enhanced.data()[y * width..][..width];
+        for (pixel, &result) in row.chunks_exact_mut(layout.samples()).zip(results) {
+            if !is_transparent(pixel, layout) && !carries_colour(pixel, layout) {
+                let own = luma_level(pixel, layout);
+                shift_luma(pixel, layout, own, self.mix::<T>(own, unit(result)));
+            }
+        }
     }
 
     fn pixel<T: Sample>(&self, source: &[T], y: usize, x: usize, out: &mut [T]) {
@@ -248,30 +283,20 @@ impl Blend<'_> {
         }
         let plane = width * height * scale * scale;
         let at = y * width * scale + x;
-        let result = |channel: usize| f64::from(self.enhanced.data()[channel * plane + at].clamp(0.0, 1.0));
-        let mix = |plain: f64, result: f64| (1.0 - self.strength) * plain + self.strength * (result * T::MAX);
+        let result = |channel: usize| unit(self.enhanced.data()[channel * plane + at]);
         let plain_luma = || bilinear(y, x, scale, height, width, |row, col| luma_level(pixel_at(row, col), layout));
         if self.enhanced.shape().channels == 1 {
-            if carries_colour(pixel, layout) {
-                return;
-            }
-            let target = mix(plain_luma(), result(0));
-            let own = luma_level(pixel, layout);
-            for channel in &mut out[..layout.colours()] {
-                let level: u64 = (*channel).into();
-                *channel = T::from_level((level as f64 - own) + target);
+            if !carries_colour(pixel, layout) {
+                shift_luma(out, layout, luma_level(pixel, layout), self.mix::<T>(plain_luma(), result(0)));
             }
         } else if layout.has_colour() {
             for (channel, to) in out[..3].iter_mut().enumerate() {
-                let level = |row, col| -> f64 {
-                    let value: u64 = pixel_at(row, col)[channel].into();
-                    value as f64
-                };
-                *to = T::from_level(mix(bilinear(y, x, scale, height, width, level), result(channel)));
+                let level = |row, col| f64::from(pixel_at(row, col)[channel].into());
+                *to = T::from_level(self.mix::<T>(bilinear(y, x, scale, height, width, level), result(channel)));
             }
         } else {
-            let luma = (0..3).map(|channel| LUMA_WEIGHTS[channel] as f64 * result(channel)).sum::<f64>() / 65_536.0;
-            out[0] = T::from_level(mix(plain_luma(), luma));
+            let luma = (0..3).map(|channel| f64::from(LUMA_WEIGHTS[channel]) * result(channel)).sum::<f64>() / 65_536.0;
+            out[0] = T::from_level(self.mix::<T>(plain_luma(), luma));
         }
     }
 }
