@@ -93,10 +93,11 @@ impl WithSimd for Store<'_> {
                 self::map::<S>(simd, epilogue, product, output, at, |x, _| simd.max_f32s(x, zero));
             }
             (None, Function::PRelu) if is_flat => {
-                let zero = simd.splat_f32s(0.0);
-                self::map::<S>(simd, epilogue, product, output, at, |x, slope| {
-                    simd.select_f32s(simd.greater_than_or_equal_f32s(x, zero), x, simd.mul_f32s(slope, x))
-                });
+                self::map::<S>(simd, epilogue, product, output, at, |x, slope| leaky(simd, x, slope));
+            }
+            (None, Function::LeakyRelu { slope }) if is_flat => {
+                let slope = simd.splat_f32s(slope);
+                self::map::<S>(simd, epilogue, product, output, at, |x, _| leaky(simd, x, slope));
             }
             _ => {
                 let lanes = epilogue.lanes();
@@ -111,6 +112,11 @@ impl WithSimd for Store<'_> {
             }
         }
     }
+}
+
+#[inline(always)]
+fn leaky<S: Simd>(simd: S, x: S::f32s, slope: S::f32s) -> S::f32s {
+    simd.select_f32s(simd.greater_than_or_equal_f32s(x, simd.splat_f32s(0.0)), x, simd.mul_f32s(slope, x))
 }
 
 /// The product of the halves of each pixel.
@@ -147,23 +153,29 @@ fn map<S: Simd>(
     at: usize,
     function: impl Fn(S::f32s, S::f32s) -> S::f32s,
 ) {
-    let lanes = epilogue.lanes();
-    let slopes = &epilogue.values[lanes..];
-    let residual = epilogue.residual.map(|(when, values)| (when, &values[at..][..output.len()]));
-    for first in (0..output.len()).step_by(lanes) {
-        for channel in (0..lanes).step_by(S::F32_LANES) {
-            let (place, slope) = (first + channel, load::<S>(slopes, channel));
-            let x = load::<S>(product, place);
-            let result = match residual {
-                None => function(x, slope),
-                Some((Residual::BeforeActivation, values)) => {
-                    function(simd.add_f32s(x, load::<S>(values, place)), slope)
-                }
-                Some((Residual::AfterActivation, values)) => {
-                    simd.add_f32s(function(x, slope), load::<S>(values, place))
-                }
-            };
-            store::<S>(output, place, result);
+    let (slopes, _) = S::as_simd_f32s(&epilogue.values[epilogue.lanes()..]);
+    let residual = epilogue.residual.map(|(when, values)| (when, S::as_simd_f32s(&values[at..][..output.len()]).0));
+    let (product, _) = S::as_simd_f32s(product);
+    let (output, _) = S::as_mut_simd_f32s(output);
+    match residual {
+        None => each(output, product, product, slopes, |x, _, slope| function(x, slope)),
+        Some((Residual::BeforeActivation, residual)) => {
+            each(output, product, residual, slopes, |x, residual, slope| function(simd.add_f32s(x, residual), slope));
+        }
+        Some((Residual::AfterActivation, residual)) => {
+            each(output, product, residual, slopes, |x, residual, slope| simd.add_f32s(function(x, slope), residual));
+        }
+    }
+}
+
+/// `output = function(product, residual, slope)`, a pixel of as many vectors as there are slopes after the other.
+#[inline(always)]
+fn each<V: Copy>(output: &mut [V], product: &[V], residual: &[V], slopes: &[V], function: impl Fn(V, V, V) -> V) {
+    let lanes = slopes.len();
+    let pixels = output.chunks_exact_mut(lanes).zip(product.chunks_exact(lanes)).zip(residual.chunks_exact(lanes));
+    for ((output, product), residual) in pixels {
+        for (lane, &slope) in slopes.iter().enumerate() {
+            output[lane] = function(product[lane], residual[lane], slope);
         }
     }
 }

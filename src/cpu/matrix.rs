@@ -215,15 +215,16 @@ impl Product<'_> {
         for panel in 0..self.tiling.panels {
             let weight = &self.weight[panel * depth * width..][..depth * width];
             let start = &self.start[panel * width..][..width];
+            let (segments, length, step) = (self.segments, self.length, self.step);
             if pixels >= P {
                 for first in (0..pixels - P).step_by(P).chain([pixels - P]) {
-                    let output = &mut self.output[first * stride..][..P * stride];
-                    block::<S, P, N>(simd, self.segments, self.length, self.step, first, weight, start, output, panel);
+                    let output = &mut self.output[first * stride + panel * width..][..(P - 1) * stride + width];
+                    block::<S, P, N>(simd, segments, length, step, first, weight, start, output, stride);
                 }
             } else {
                 for first in 0..pixels {
-                    let output = &mut self.output[first * stride..][..stride];
-                    block::<S, 1, N>(simd, self.segments, self.length, self.step, first, weight, start, output, panel);
+                    let output = &mut self.output[first * stride + panel * width..][..width];
+                    block::<S, 1, N>(simd, segments, length, step, first, weight, start, output, stride);
                 }
             }
         }
@@ -241,7 +242,7 @@ fn block<S: Simd, const P: usize, const N: usize>(
     weight: &[f32],
     start: &[f32],
     output: &mut [f32],
-    panel: usize,
+    stride: usize,
 ) {
     let (start, _) = S::as_simd_f32s(start);
     let mut sums: [[S::f32s; N]; P] = [std::array::from_fn(|n| start[n]); P];
@@ -260,11 +261,9 @@ fn block<S: Simd, const P: usize, const N: usize>(
             }
         }
     }
-    let stride = output.len() / P;
-    for (output, sums) in output.chunks_exact_mut(stride).zip(sums) {
-        let output = &mut output[panel * N * S::F32_LANES..][..N * S::F32_LANES];
+    for (p, sums) in sums.into_iter().enumerate() {
         for (n, sum) in sums.into_iter().enumerate() {
-            store::<S>(output, n * S::F32_LANES, sum);
+            store::<S>(output, p * stride + n * S::F32_LANES, sum);
         }
     }
 }
