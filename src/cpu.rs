@@ -141,9 +141,8 @@ impl CpuRunner {
         for step in &schedule.steps {
             let group = &self.groups[step.group];
             let mut output = std::mem::take(&mut slots[step.output]);
-            let inputs = step.inputs.iter().zip(&step.io.inputs);
-            let inputs: Vec<&[f32]> = inputs.map(|(&slot, place)| &slots[slot][..stored(place.shape)]).collect();
-            self.run_group(group, &step.io, &inputs, &mut output);
+            let inputs: Vec<&[f32]> = step.inputs.iter().map(|&(slot, shape)| &slots[slot][..stored(shape)]).collect();
+            self.run_group(group, &step.io, inputs, &mut output);
             slots[step.output] = output;
             observe(&group.nodes());
         }
@@ -155,12 +154,16 @@ impl CpuRunner {
         results
     }
 
-    fn run_group(&self, group: &Group, io: &Io, inputs: &[&[f32]], output: &mut [f32]) {
+    fn run_group(&self, group: &Group, io: &Io, mut inputs: Vec<&[f32]>, output: &mut [f32]) {
         let op = |index: usize| &self.graph.nodes()[index].op;
         let weights = &self.weights[group.node];
         let mut fused = conv2d::Fused::default();
         if let Some((index, Op::LayerNorm(norm))) = group.norm.map(|index| (index, op(index))) {
             fused.norm = Some((norm, &self.weights[index][0]));
+        }
+        if let Some(index) = group.concat {
+            let channels = self.graph.channels(self.graph.nodes()[index].inputs[1]);
+            fused.second = Some((inputs.remove(1), channels));
         }
         let mut shape = io.output.shape;
         if let Some((index, Op::Gate(gate))) = group.gate.map(|index| (index, op(index))) {
@@ -175,9 +178,9 @@ impl CpuRunner {
                 linear = linear::as_conv(op);
                 &linear
             }
-            other => return run_operator(other, io, weights, inputs, output),
+            other => return run_operator(other, io, weights, &inputs, output),
         };
-        conv2d::run_fused(conv, io, weights, inputs, fused, output);
+        conv2d::run_fused(conv, io, weights, &inputs, fused, output);
     }
 }
 

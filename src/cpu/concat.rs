@@ -11,20 +11,26 @@ pub(super) fn run(_: &Concat, io: &Io, _: &[Vec<f32>], inputs: &[&[f32]], output
     let (first, second, to) = (io.inputs[0].shape, io.inputs[1].shape, io.output.shape);
     let rows = inputs[0].par_chunks(row_elements(first)).zip(inputs[1].par_chunks(row_elements(second)));
     output.par_chunks_mut(row_elements(to)).zip(rows).for_each(|(output, (left, right))| {
-        let lanes = to.padded_channels();
-        if to.channels < lanes {
-            for pixel in output.chunks_exact_mut(lanes) {
-                pixel[lanes - LANES..].copy_from_slice(&[0.0; LANES]);
-            }
-        }
-        place(output, lanes, 0, left, first.padded_channels(), first.channels);
-        place(output, lanes, first.channels, right, second.padded_channels(), second.channels);
+        join(output, left, right, [first.channels, second.channels]);
     });
 }
 
+/// Writes whole pixels with the channels of `left` and then those of `right`, which may be longer than needed.
+pub(super) fn join(output: &mut [f32], left: &[f32], right: &[f32], channels: [usize; 2]) {
+    let [first, second] = channels;
+    let lanes = (first + second).next_multiple_of(LANES);
+    if first + second < lanes {
+        for pixel in output.chunks_exact_mut(lanes) {
+            pixel[lanes - LANES..].copy_from_slice(&[0.0; LANES]);
+        }
+    }
+    place(output, lanes, 0, left, first);
+    place(output, lanes, first, right, second);
+}
+
 /// Copies the channels of every pixel of a row to channel `at` of another row's.
-fn place(output: &mut [f32], lanes_out: usize, at: usize, input: &[f32], lanes_in: usize, channels: usize) {
-    let pixels = output.chunks_exact_mut(lanes_out).zip(input.chunks_exact(lanes_in));
+fn place(output: &mut [f32], lanes_out: usize, at: usize, input: &[f32], channels: usize) {
+    let pixels = output.chunks_exact_mut(lanes_out).zip(input.chunks_exact(channels.next_multiple_of(LANES)));
     // Copies of a known size take an instruction, others a call.
     match channels {
         1 => pixels.for_each(|(output, input)| output[at] = input[0]),

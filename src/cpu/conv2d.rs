@@ -18,19 +18,21 @@ mod winograd;
 pub(super) struct Fused<'a> {
     /// Layer norm of the source, with its packed weights.
     pub(super) norm: Option<(&'a LayerNorm, &'a [f32])>,
+    /// An image whose channels, of this number, follow those of the first input in the source.
+    pub(super) second: Option<(&'a [f32], usize)>,
     /// A gate of the result: its channels, its function and the slopes of that.
     pub(super) gate: Option<(usize, Function, &'a [f32])>,
 }
 
-/// One convolution to compute, whichever the algorithm.
+/// One convolution to compute, whichever the algorithm. `norm` and `second` are those of [`Fused`].
 struct Task<'a> {
     op: &'a Conv2d,
     tiling: Tiling,
     io: &'a Io,
     weight: &'a [f32],
     src: &'a [f32],
-    /// Layer norm of the source.
     norm: Option<(&'a LayerNorm, &'a [f32])>,
+    second: Option<(&'a [f32], usize)>,
     epilogue: Epilogue<'a>,
 }
 
@@ -67,7 +69,7 @@ pub(super) fn run_fused(
     if op.is_depthwise() {
         return depthwise::run(op, io, weight, src, &epilogue, output);
     }
-    let task = Task { op, tiling: tiling(op), io, weight, src, norm: fused.norm, epilogue };
+    let task = Task { op, tiling: tiling(op), io, weight, src, norm: fused.norm, second: fused.second, epilogue };
     if suits_winograd(op) {
         winograd::run(&task, output);
     } else {

@@ -1,11 +1,13 @@
-//! Rows of an image with its border made up and, if asked for, layer norm applied: what a convolution reads.
+//! Rows of an image with its border made up and, if asked for, layer norm applied or another image's channels added: what a
+//! convolution reads.
 
 use pulp::{Arch, Simd, WithSimd};
 
+use super::concat::join;
 use super::layer_norm::Normalize;
 use crate::ops::Border;
 use crate::ops::layer_norm::LayerNorm;
-use crate::tensor::Shape;
+use crate::tensor::{LANES, Shape};
 
 /// Elements behind the last pixel that whole vectors may run over.
 const SLACK: usize = 16;
@@ -21,6 +23,8 @@ pub(super) struct Source<'a> {
     pub(super) columns: usize,
     /// Layer norm with its packed weights.
     pub(super) norm: Option<(&'a LayerNorm, &'a [f32])>,
+    /// An image of the same size that has the last channels of `shape`, and their number; `values` has the others. Without a norm.
+    pub(super) second: Option<(&'a [f32], usize)>,
 }
 
 /// Copies elements. `memcpy` was seen to take three times as long on rows that are not in a cache.
@@ -69,13 +73,13 @@ impl Source<'_> {
             padded.fill(0.0);
             return;
         };
-        let values = &self.values[row * self.shape.width * lanes..][..self.shape.width * lanes];
         // The columns that exist, in the source and in the padded row.
         let first = self.left.clamp(0, self.shape.width as i64);
         let last = (self.left + self.columns as i64).clamp(first, self.shape.width as i64);
         let at = ((first - self.left) as usize).min(self.columns);
         let count = (last - first) as usize;
-        self.read(&values[first as usize * lanes..][..count * lanes], &mut padded[at * lanes..][..count * lanes]);
+        let pixel = row * self.shape.width;
+        self.read(pixel + first as usize, &mut padded[at * lanes..][..count * lanes]);
         for column in (0..at).chain(at + count..self.columns) {
             let from = self.border.resolve(self.left + column as i64, self.shape.width);
             match from {
@@ -83,14 +87,21 @@ impl Source<'_> {
                     let from = (from as i64 - self.left) as usize * lanes;
                     padded.copy_within(from..from + lanes, column * lanes);
                 }
-                Some(from) => self.read(&values[from * lanes..][..lanes], &mut padded[column * lanes..][..lanes]),
+                Some(from) => self.read(pixel + from, &mut padded[column * lanes..][..lanes]),
                 None => padded[column * lanes..][..lanes].fill(0.0),
             }
         }
     }
 
-    /// Copies whole pixels, normalised if asked for.
-    fn read(&self, from: &[f32], to: &mut [f32]) {
+    /// Copies whole pixels from pixel `first` on, as they shall be.
+    fn read(&self, first: usize, to: &mut [f32]) {
+        let lanes = self.shape.padded_channels();
+        if let Some((second, second_channels)) = self.second {
+            let channels = [self.shape.channels - second_channels, second_channels];
+            let [left, right] = channels.map(|channels| channels.next_multiple_of(LANES) * first);
+            return join(to, &self.values[left..], &second[right..], channels);
+        }
+        let from = &self.values[first * lanes..][..to.len()];
         match self.norm {
             Some((op, affine)) => self.arch.dispatch(Normalize { op, affine, input: from, output: to }),
             None => self.arch.dispatch(Copy { from, to }),

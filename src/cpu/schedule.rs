@@ -1,4 +1,5 @@
-//! What the CPU computes in one go: operators, or a convolution with the layer norm before it and the gate behind it.
+//! What the CPU computes in one go: operators, or a convolution with the layer norm or concatenation before it and the gate
+//! behind it.
 //!
 //! Fusion here changes the traffic between memory and caches, not a single bit of the result.
 
@@ -6,16 +7,19 @@ use crate::graph::plan::Slots;
 use crate::graph::{Graph, Plan, Value};
 use crate::ops::activation::Function;
 use crate::ops::{Io, Op};
+use crate::tensor::Shape;
 
 /// Operators that run together.
 #[derive(Clone, Debug)]
 pub(super) struct Group {
     /// A layer norm that only `node` reads, as its source.
     pub(super) norm: Option<usize>,
+    /// A concatenation that only `node` reads, as its source.
+    pub(super) concat: Option<usize>,
     pub(super) node: usize,
     /// A gate that alone reads what `node` computes.
     pub(super) gate: Option<usize>,
-    /// What it reads, in the order of `node`'s inputs.
+    /// What it reads, in the order of `node`'s inputs; both inputs of a concatenation stand for its result.
     pub(super) inputs: Vec<Value>,
     pub(super) output: Value,
 }
@@ -23,7 +27,7 @@ pub(super) struct Group {
 impl Group {
     /// Its operators in the order of the graph.
     pub(super) fn nodes(&self) -> Vec<usize> {
-        self.norm.into_iter().chain([self.node]).chain(self.gate).collect()
+        self.norm.into_iter().chain(self.concat).chain([self.node]).chain(self.gate).collect()
     }
 }
 
@@ -37,7 +41,8 @@ pub(super) fn groups(graph: &Graph) -> Vec<Group> {
     let alone = |value: Value| uses.get(&value) == Some(&1);
     let mut groups: Vec<Group> = Vec::new();
     for (index, node) in nodes.iter().enumerate() {
-        let mut group = Group { norm: None, node: index, gate: None, inputs: node.inputs.clone(), output: node.output };
+        let (inputs, output) = (node.inputs.clone(), node.output);
+        let mut group = Group { norm: None, concat: None, node: index, gate: None, inputs, output };
         let producer = groups.iter().position(|group| group.output == node.inputs[0]).filter(|_| alone(node.inputs[0]));
         if let Some(producer) = producer {
             let first = &groups[producer];
@@ -45,6 +50,11 @@ pub(super) fn groups(graph: &Graph) -> Vec<Group> {
                 (Op::LayerNorm(_), op) if is_dense(op) => {
                     group.norm = Some(first.node);
                     group.inputs[0] = first.inputs[0];
+                    groups.remove(producer);
+                }
+                (Op::Concat(_), op) if is_dense(op) => {
+                    group.concat = Some(first.node);
+                    group.inputs.splice(..1, first.inputs.iter().copied());
                     groups.remove(producer);
                 }
                 (op, Op::Gate(_)) if is_dense(op) && is_plain(op) && first.gate.is_none() => {
@@ -91,7 +101,8 @@ pub(super) struct Step {
     pub(super) group: usize,
     /// The places of `node`'s inputs and output.
     pub(super) io: Io,
-    pub(super) inputs: Vec<usize>,
+    /// Slot and shape of what the group reads.
+    pub(super) inputs: Vec<(usize, Shape)>,
     pub(super) output: usize,
 }
 
@@ -140,8 +151,11 @@ impl Schedule {
             let result = group.gate.and_then(|gate| ios[gate]).unwrap_or(io).output;
             let output = slots.take(super::stored(result.shape));
             slot_of.insert(group.output, output);
-            let inputs: Vec<usize> =
-                group.inputs.iter().filter_map(|&input| slot_of.get(&held(input)).copied()).collect();
+            let joined = group.concat.and_then(|concat| ios[concat]).map(|io| &io.inputs[..]);
+            let own = &io.inputs[usize::from(joined.is_some())..];
+            let places = joined.unwrap_or_default().iter().chain(own);
+            let slot = |input: &Value| slot_of.get(&held(*input)).copied();
+            let inputs = group.inputs.iter().filter_map(slot).zip(places.map(|place| place.shape)).collect();
             let mut done: Vec<usize> = group
                 .inputs
                 .iter()

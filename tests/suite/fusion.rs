@@ -3,10 +3,11 @@
 use std::sync::Arc;
 
 use sonolume::cpu::CpuRunner;
-use sonolume::graph::Graph;
+use sonolume::graph::{Graph, Value};
 use sonolume::ops::activation::Function;
+use sonolume::ops::concat::Concat;
 use sonolume::ops::conv2d::{Conv2d, Residual};
-use sonolume::ops::{Border, Param};
+use sonolume::ops::{Border, Param, Place};
 use sonolume::{HostTensor, Shape};
 
 /// A graph of one convolution with everything that one may have.
@@ -55,5 +56,49 @@ fn other_kernels_are_not_separated() {
     let small = vec![0.1; 9];
     for (kernel, size) in [(kernel, [7, 7]), (small, [3, 3]), (vec![0.0; 49], [7, 7]), (vec![0.1; 49], [1, 49])] {
         assert_eq!(graph(kernel, size, Border::Replicate).fused().unwrap().nodes().len(), 1);
+    }
+}
+
+/// What a convolution of two joined images answers, and how many nodes ran at most together. If the joined image is a result,
+/// too, it must be written.
+fn joined(channels: [usize; 2], conv: &Conv2d, is_result: bool) -> (HostTensor, usize) {
+    let values = |count: usize| (0..count).map(|i| (i * 37 % 101) as f32 / 101.0 - 0.4).collect::<Vec<_>>();
+    let mut graph = Graph::new();
+    let images = channels.map(|channels| graph.input(channels));
+    let both = graph.push(Concat, &images, vec![]).unwrap();
+    let weight = vec![conv.out_channels, conv.in_channels, conv.kernel[0], conv.kernel[1]];
+    let weight = Param::new("weight", weight.clone(), values(weight.iter().product())).unwrap();
+    let bias = Param::new("bias", vec![conv.out_channels], values(conv.out_channels)).unwrap();
+    let inputs: &[Value] = if conv.residual.is_some() { &[both, images[1]] } else { &[both] };
+    let output = graph.push(conv.clone(), inputs, vec![Arc::new(weight), Arc::new(bias)]).unwrap();
+    graph.set_output(output);
+    if is_result {
+        graph.add_output(both);
+    }
+    let shapes = channels.map(|channels| Shape::new(channels, 11, 9));
+    let images = shapes.map(|shape| HostTensor::new(shape, values(shape.channels * 99)).unwrap());
+    let plan = graph.plan(&shapes.map(Place::whole)).unwrap();
+    let mut most = 0;
+    let runner = CpuRunner::new(Arc::new(graph)).unwrap();
+    let mut results = runner.run_observed(&plan, &images, |nodes| most = most.max(nodes.len())).unwrap();
+    (results.swap_remove(0), most)
+}
+
+#[test]
+fn convolutions_read_two_images_as_they_read_the_joined_one() {
+    let wide = Conv2d { padding: [[3, 1], [0, 2]], stride: [2, 1], bias: true, ..Conv2d::new(9, 20, [5, 3]) };
+    for (channels, conv) in [
+        ([16, 16], Conv2d { bias: true, activation: Function::Relu, ..Conv2d::same(32, 16, 3, Border::Zero) }),
+        ([8, 1], Conv2d { bias: true, ..Conv2d::same(9, 16, 3, Border::Replicate) }),
+        ([3, 5], Conv2d { bias: true, ..Conv2d::same(8, 1, 7, Border::Reflect) }),
+        ([4, 5], wide),
+        (
+            [2, 6],
+            Conv2d { bias: true, residual: Some(Residual::BeforeActivation), ..Conv2d::same(8, 6, 3, Border::Zero) },
+        ),
+    ] {
+        let ((alone, together), (beside, apart)) = (joined(channels, &conv, false), joined(channels, &conv, true));
+        assert_eq!((together, apart), (2, 1), "{conv:?}");
+        assert_eq!(alone.data(), beside.data(), "{conv:?}");
     }
 }

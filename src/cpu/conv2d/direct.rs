@@ -13,7 +13,7 @@ use crate::tensor::LANES;
 const PRODUCT_ELEMENTS: usize = 4096;
 
 pub(super) fn run(task: &Task<'_>, output: &mut [f32]) {
-    let &Task { op, tiling, io, weight, src, norm, ref epilogue } = task;
+    let &Task { op, tiling, io, weight, src, norm, second, ref epilogue } = task;
     let (from, to) = (io.inputs[0].shape, io.output.shape);
     let lanes = from.padded_channels();
     let [kernel_height, kernel_width] = op.kernel;
@@ -26,6 +26,7 @@ pub(super) fn run(task: &Task<'_>, output: &mut [f32]) {
         left: -(op.padding[1][0] as i64),
         columns: (to.width - 1) * op.stride[1] + extent_x,
         norm,
+        second,
     };
     let length = segment_elements(op);
     let segments = kernel_width * lanes / length;

@@ -25,7 +25,7 @@ pub(super) fn pack(tiling: Tiling, weight: &[f32], width: usize) -> Vec<f32> {
 }
 
 pub(super) fn run(task: &Task<'_>, output: &mut [f32]) {
-    let &Task { op, tiling, io, weight, src, norm, ref epilogue } = task;
+    let &Task { op, tiling, io, weight, src, norm, second, ref epilogue } = task;
     let (from, to) = (io.inputs[0].shape, io.output.shape);
     let (lanes_in, stride, lanes_out) = (from.padded_channels(), tiling.stride(), epilogue.lanes());
     // Outputs before the tile's own that complete its first patches.
@@ -39,6 +39,7 @@ pub(super) fn run(task: &Task<'_>, output: &mut [f32]) {
         left: -((op.padding[1][0] + skip_x) as i64),
         columns: 2 * patches_x + 2,
         norm,
+        second,
     };
     let start = tiling.pad(epilogue.bias());
     let zeros = vec![0.0; stride];
