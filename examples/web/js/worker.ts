@@ -2,7 +2,8 @@
 
 import type { DeviceInfo, ModelInfo, Report } from "./index.js";
 import type { FromWorker, LoadRequest, Replies, Request, ToWorker } from "./protocol.js";
-import start, { Enhancer, Picture, Result, Stop } from "./wasm/sonolume_web.js";
+import type * as Module from "./wasm/simd/sonolume_web.js";
+import type { Enhancer, Picture, Result, Stop } from "./wasm/simd/sonolume_web.js";
 
 interface Scope {
   onmessage: ((event: MessageEvent<ToWorker>) => void) | null;
@@ -19,6 +20,15 @@ interface Gpu {
   requestAdapter(options: { powerPreference: string }): Promise<Adapter | null>;
 }
 
+/** A module of one function, `f32x4.relaxed_madd` of three zeros. */
+const RELAXED_SIMD = Uint8Array.of(
+  0, 97, 115, 109, 1, 0, 0, 0, 1, 5, 1, 96, 0, 1, 123, 3, 2, 1, 0,
+  10, 19, 1, 17, 0, 65, 0, 253, 15, 65, 0, 253, 15, 65, 0, 253, 15, 253, 133, 2, 11,
+);
+/** Both have the same exports. What relaxed SIMD rounds once, the other rounds twice. */
+const relaxed = WebAssembly.validate(RELAXED_SIMD);
+
+let wasm: typeof Module | undefined;
 let enhancer: Enhancer | undefined;
 let last = 0;
 const pictures = new Map<number, Picture>();
@@ -33,6 +43,11 @@ function failure(name: string, message: string): Error {
   return error;
 }
 
+function loaded(): typeof Module {
+  if (!wasm) throw failure("OptionsError", "the enhancer is not loaded");
+  return wasm;
+}
+
 function ready(): Enhancer {
   if (!enhancer) throw failure("OptionsError", "the enhancer is not loaded");
   return enhancer;
@@ -45,7 +60,14 @@ function find<T>(all: Map<number, T>, id: number): T {
 }
 
 async function load(request: LoadRequest): Promise<Replies["load"]> {
-  await start({ module_or_path: new URL("./wasm/sonolume_web_bg.wasm", import.meta.url) });
+  wasm = relaxed
+    ? ((await import("./wasm/relaxed-simd/sonolume_web.js")) as typeof Module)
+    : await import("./wasm/simd/sonolume_web.js");
+  const file = relaxed
+    ? new URL("./wasm/relaxed-simd/sonolume_web_bg.wasm", import.meta.url)
+    : new URL("./wasm/simd/sonolume_web_bg.wasm", import.meta.url);
+  await wasm.default({ module_or_path: file });
+  const { Enhancer } = wasm;
   const weights = request.weights ? new Uint8Array(request.weights) : undefined;
   const { name, memoryLimit, half } = request;
   const open = (device: string) => Enhancer.load(device, weights, name, memoryLimit ?? undefined, half);
@@ -64,7 +86,7 @@ async function load(request: LoadRequest): Promise<Replies["load"]> {
   const device = enhancer.device() as DeviceInfo;
   const { adapter, problem } = await look();
   if (device.kind === "cpu") {
-    device.name = "WebAssembly SIMD on the CPU";
+    device.name = `WebAssembly ${relaxed ? "relaxed SIMD" : "SIMD"} on the CPU`;
     if (request.device !== "cpu") device.reason = reason ?? problem;
   } else if (adapter?.info) {
     const { vendor, architecture, description } = adapter.info;
@@ -91,6 +113,7 @@ async function look(): Promise<{ adapter: Adapter | null; problem: string }> {
 }
 
 async function read(source: Blob | ImageData | ImageBitmap | VideoFrame): Promise<Picture> {
+  const { Picture } = loaded();
   if (source instanceof Blob) return Picture.decode(new Uint8Array(await source.arrayBuffer()));
   const { width, height, data } = source instanceof ImageData ? source : draw(source);
   return Picture.from_rgba(width, height, new Uint8Array(data.buffer, data.byteOffset, data.byteLength));
@@ -109,7 +132,7 @@ function draw(source: ImageBitmap | VideoFrame): ImageData {
 
 /** Runs the generator once all earlier runs are over. */
 function run(id: number, picture: Picture): Promise<Result> {
-  const stop = new Stop();
+  const stop = new (loaded().Stop)();
   stops.set(id, stop);
   const progress = (share: number) => scope.postMessage({ id, progress: share }, []);
   const result = queue.then(() => ready().enhance(picture, stop, progress));

@@ -2,7 +2,7 @@
 
 import assert from "node:assert/strict";
 import { execFileSync } from "node:child_process";
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { cpSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { after, before, test } from "node:test";
@@ -11,7 +11,7 @@ import { fileURLToPath } from "node:url";
 import axe from "axe-core";
 import { chromium } from "playwright-core";
 
-import { serve } from "../tools/serve.mjs";
+import { SITE, serve } from "../tools/serve.mjs";
 import { decode, encode, pack } from "./png.mjs";
 
 const root = join(dirname(fileURLToPath(import.meta.url)), "../../..");
@@ -154,6 +154,28 @@ test("without a GPU the page says so and the CPU does the same work", async (t) 
   await page.waitForFunction(() => document.getElementById("view").difference);
   assert.equal(largestDifference(await grey(page, "enhanced"), decode(picture).bytes), 0, "strength 0 changes pixels");
   assert.ok((await grey(page, "difference")).every((level) => level === 128));
+});
+
+test("browsers with relaxed SIMD and without it show the same picture, to one grey level", async (t) => {
+  const older = join(folder, "older");
+  cpSync(SITE, older, { recursive: true });
+  const worker = join(older, "sonolume/worker.js");
+  const script = readFileSync(worker, "utf8");
+  writeFileSync(worker, script.replace("WebAssembly.validate(RELAXED_SIMD)", "false"));
+  const other = await serve(0, older);
+  t.after(() => other.server.close());
+  const picture = speckle(96, 72);
+  const results = [];
+  for (const [address, name] of [[site.address, "relaxed SIMD"], [other.address, "SIMD"]]) {
+    const page = await open(t, withoutGpu, "start=empty", { address });
+    await status(page, "ready");
+    assert.match(await page.textContent("#device"), new RegExp(`WebAssembly ${name} on the CPU`));
+    await give(page, "open", "speckle.png", picture);
+    await status(page, "enhanced by sonolume-s");
+    results.push(await grey(page, "enhanced"));
+  }
+  const largest = largestDifference(...results);
+  assert.ok(largest <= 1, `${largest} grey levels apart`);
 });
 
 test("the phantom on the CPU, from page load", async (t) => {

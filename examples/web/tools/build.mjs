@@ -1,8 +1,8 @@
-// Builds the npm package (dist/) and the page (site/): `node tools/build.mjs`. With `--keep-module`, only what is
-// TypeScript, from the WebAssembly module that is there.
+// Builds the npm package (dist/) and the page (site/): `node tools/build.mjs`. With `--keep-modules`, only what is
+// TypeScript, from the WebAssembly modules that are there.
 
 import { execFileSync } from "node:child_process";
-import { cpSync, existsSync, mkdirSync, readFileSync, readdirSync, rmSync, statSync, writeFileSync } from "node:fs";
+import { cpSync, existsSync, readFileSync, readdirSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { brotliCompressSync, constants, gzipSync } from "node:zlib";
@@ -24,24 +24,33 @@ function has(command) {
   }
 }
 
-function buildModule() {
+/** The worker takes the last of these that its browser knows. */
+const MODULES = {
+  simd: { features: "+simd128", cargo: [] },
+  "relaxed-simd": { features: "+simd128,+relaxed-simd", cargo: ["--features", "relaxed-simd"] },
+};
+
+function buildModules() {
   if (has("rustup")) run("rustup", ["target", "add", "wasm32-unknown-unknown"], { stdio: "ignore" });
-  const flags = { CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_RUSTFLAGS: "-C target-feature=+simd128" };
-  run("cargo", ["build", "--quiet", "--profile", "web", "--target", "wasm32-unknown-unknown", "-p", "sonolume-web"], {
-    env: { ...process.env, ...flags },
-  });
-  const glue = join(web, "js/wasm");
-  const module = join(target, "wasm32-unknown-unknown/web/sonolume_web.wasm");
-  run("cargo", ["run", "--quiet", "--release", "-p", "sonolume-web-bindgen", "--", module, glue]);
+  for (const [name, { features, cargo }] of Object.entries(MODULES)) {
+    // A folder for each: other flags would have Cargo compile everything again.
+    const folder = join(target, "web", name);
+    const flags = { CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_RUSTFLAGS: `-C target-feature=${features}` };
+    const arguments_ = ["--quiet", "--profile", "web", "--target", "wasm32-unknown-unknown", "-p", "sonolume-web", ...cargo];
+    run("cargo", ["build", "--target-dir", folder, ...arguments_], { env: { ...process.env, ...flags } });
+    const module = join(folder, "wasm32-unknown-unknown/web/sonolume_web.wasm");
+    run("cargo", ["run", "--quiet", "--release", "-p", "sonolume-web-bindgen", "--", module, join(web, "js/wasm", name)]);
+  }
 }
 
 function buildPackage() {
   const dist = join(web, "dist");
   rmSync(dist, { recursive: true, force: true });
   compile("tsconfig.json");
-  mkdirSync(join(dist, "wasm"), { recursive: true });
-  for (const name of ["sonolume_web.js", "sonolume_web.d.ts", "sonolume_web_bg.wasm"]) {
-    cpSync(join(web, "js/wasm", name), join(dist, "wasm", name));
+  for (const name of Object.keys(MODULES)) {
+    for (const file of ["sonolume_web.js", "sonolume_web.d.ts", "sonolume_web_bg.wasm"]) {
+      cpSync(join(web, "js/wasm", name, file), join(dist, "wasm", name, file));
+    }
   }
 }
 
@@ -64,19 +73,21 @@ function compile(project) {
 }
 
 function report() {
-  const module = readFileSync(join(web, "dist/wasm/sonolume_web_bg.wasm"));
-  const brotli = brotliCompressSync(module, { params: { [constants.BROTLI_PARAM_QUALITY]: 11 } });
-  const scripts = ["index.js", "worker.js", "wasm/sonolume_web.js"].map((name) => statSync(join(web, "dist", name)).size);
   const size = (bytes) => `${(bytes / 1e6).toFixed(2)} MB`;
-  const [plain, gzip] = [module.length, gzipSync(module, { level: 9 }).length];
-  console.log(`module with weights: ${size(plain)}, gzip ${size(gzip)}, brotli ${size(brotli.length)}`);
+  for (const name of Object.keys(MODULES)) {
+    const module = readFileSync(join(web, "dist/wasm", name, "sonolume_web_bg.wasm"));
+    const brotli = brotliCompressSync(module, { params: { [constants.BROTLI_PARAM_QUALITY]: 11 } });
+    const gzip = gzipSync(module, { level: 9 });
+    console.log(`module with weights, ${name}: ${size(module.length)}, gzip ${size(gzip.length)}, brotli ${size(brotli.length)}`);
+  }
+  const scripts = ["index.js", "worker.js", "wasm/simd/sonolume_web.js"].map((name) => statSync(join(web, "dist", name)).size);
   console.log(`scripts: ${size(scripts.reduce((sum, bytes) => sum + bytes, 0))}`);
 }
 
 if (!existsSync(join(web, "node_modules/typescript"))) {
   run("npm", ["ci", "--no-audit", "--no-fund"], { cwd: web });
 }
-if (!process.argv.includes("--keep-module")) buildModule();
+if (!process.argv.includes("--keep-modules")) buildModules();
 buildPackage();
 buildPage();
 report();

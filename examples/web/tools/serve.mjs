@@ -5,7 +5,8 @@ import { createServer } from "node:http";
 import { dirname, extname, join, normalize } from "node:path";
 import { fileURLToPath, pathToFileURL } from "node:url";
 
-const SITE = join(dirname(dirname(fileURLToPath(import.meta.url))), "site");
+/** The built page. */
+export const SITE = join(dirname(dirname(fileURLToPath(import.meta.url))), "site");
 const TYPES = {
   ".html": "text/html; charset=utf-8",
   ".js": "text/javascript",
