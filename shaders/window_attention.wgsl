@@ -2,8 +2,9 @@
 //   dst[c, query] = sum over keys of softmax(scale[head] * <Q, K> + bias[head, query - key]) * V[c, key]
 // src Q, K and V, each [heads * head_channels, h, w]   dst [heads * head_channels, h, w]
 // table scale [heads], then bias [heads, 2 * WINDOW_HEIGHT - 1, 2 * WINDOW_WIDTH - 1]   COSINE: Q and K normalised
-// Windows are clipped at the image's border. Keys and values are staged in workgroup memory, a few at a time, and the
-// softmax is kept online, so no matrix of scores exists. Keys go in row-major order of the window whatever the tile.
+// Windows are clipped at the image's border. Keys and values are staged in workgroup memory, some at a time, and the
+// softmax is kept online, four keys at a time, so no matrix of scores exists. Keys go in row-major order of the window
+// whatever the tile.
 
 struct Params {
     width: u32,
@@ -22,7 +23,7 @@ override WINDOW_WIDTH: u32;
 override COSINE: u32;
 
 const QUERIES = 64u;
-// Vectors of keys, and as many of values, in workgroup memory.
+// Vectors of keys, and behind them as many of values, in workgroup memory.
 const STAGED = 256u;
 
 @group(0) @binding(0) var<uniform> params: Params;
@@ -30,8 +31,7 @@ const STAGED = 256u;
 @group(0) @binding(2) var<storage, read> table: array<elem>;
 @group(0) @binding(3) var<storage, read_write> dst: array<elem>;
 
-var<workgroup> keys: array<vec4<f32>, 256>;
-var<workgroup> values: array<vec4<f32>, 256>;
+var<workgroup> staged: array<vec4<f32>, 512>;
 
 // Four channels from `channel` on, the part `part` of a head; what is past the head's end is zero.
 fn load(pixel: u32, channel: u32, part: u32) -> vec4<f32> {
@@ -43,6 +43,18 @@ fn load(pixel: u32, channel: u32, part: u32) -> vec4<f32> {
         value = shift4(value, vec4<f32>(src[base + min(group + 1u, params.src_groups - 1u)]), shift);
     }
     return select(vec4<f32>(0.0), value, live4(part, HEAD_CHANNELS));
+}
+
+// A key's column in its window, and where its bias stands in the table.
+struct Key {
+    x: u32,
+    bias: u32,
+}
+
+// The next key in row-major order; a division for each key took longer than its products.
+fn next(key: Key, columns: u32) -> Key {
+    let wraps = key.x + 1u == columns;
+    return Key(select(key.x + 1u, 0u, wraps), key.bias - select(1u, 2u * WINDOW_WIDTH - columns, wraps));
 }
 
 @compute @workgroup_size(64, 1, 1)
@@ -88,56 +100,58 @@ fn main(@builtin(workgroup_id) index: vec3<u32>, @builtin(local_invocation_index
 
     let bias_width = 2u * WINDOW_WIDTH - 1u;
     let bias = HEADS + head * (2u * WINDOW_HEIGHT - 1u) * bias_width;
+    var key = Key(0u, bias + (y + WINDOW_HEIGHT - 1u) * bias_width + x + WINDOW_WIDTH - 1u);
     // The largest score so far, and sums relative to it.
     var peak = -1e30;
     var total = 0.0;
-    let staged_keys = STAGED / parts;
+    let staged_keys = STAGED / parts / 4u * 4u;
     for (var first = 0u; first < tokens; first += staged_keys) {
         let count = min(staged_keys, tokens - first);
         workgroupBarrier();
-        for (var item = local; item < count * parts; item += QUERIES) {
-            let key = first + item / parts;
+        // Up to whole fours: what no key fills must be a number.
+        for (var item = local; item < (count + 3u) / 4u * 4u * parts; item += QUERIES) {
+            let token = min(first + item / parts, tokens - 1u);
             let part = item % parts;
-            let key_pixel = (top + key / columns) * params.width + left + key % columns;
+            let token_pixel = (top + token / columns) * params.width + left + token % columns;
             let channel = channels + head_channel + part * 4u;
-            keys[item] = load(key_pixel, channel, part);
-            values[item] = load(key_pixel, channel + channels, part);
+            staged[item] = load(token_pixel, channel, part);
+            staged[STAGED + item] = load(token_pixel, channel + channels, part);
         }
         workgroupBarrier();
         if COSINE == 1u {
             for (var key = local; key < count; key += QUERIES) {
                 var sum = 0.0;
                 for (var item = key * parts; item < (key + 1u) * parts; item++) {
-                    sum += dot(keys[item], keys[item]);
+                    sum += dot(staged[item], staged[item]);
                 }
                 let factor = 1.0 / max(sqrt(sum), 1e-12);
                 for (var item = key * parts; item < (key + 1u) * parts; item++) {
-                    keys[item] *= factor;
+                    staged[item] *= factor;
                 }
             }
             workgroupBarrier();
         }
 
-        for (var k = 0u; k < count; k++) {
-            let key = first + k;
-            let at = (y + WINDOW_HEIGHT - 1u - key / columns) * bias_width + x + WINDOW_WIDTH - 1u - key % columns;
-            var score = f32(table[bias + at]);
+        for (var k = 0u; k < count; k += 4u) {
+            let exists = vec4<u32>(k, k + 1u, k + 2u, k + 3u) < vec4<u32>(count);
+            let second = next(key, columns);
+            let third = next(second, columns);
+            let fourth = next(third, columns);
+            let biases = select(vec4<u32>(0u), vec4<u32>(key.bias, second.bias, third.bias, fourth.bias), exists);
+            key = next(fourth, columns);
+            var scores = vec4<f32>(f32(table[biases.x]), f32(table[biases.y]), f32(table[biases.z]), f32(table[biases.w]));
             for (var part = 0u; part < parts; part++) {
-                score += dot(q[part], keys[k * parts + part]);
+                scores += q[part] * four(k * parts + part, parts, local);
             }
-            if score > peak {
-                // The clamp keeps exp away from what WGSL leaves open; exp(-80) is nothing beside the peak's 1.
-                let shrink = exp(max(peak - score, -80.0));
-                peak = score;
-                total *= shrink;
-                for (var part = 0u; part < parts; part++) {
-                    result[part] *= shrink;
-                }
-            }
-            let weight = exp(max(score - peak, -80.0));
-            total += weight;
+            scores = select(vec4<f32>(-1e30), scores, exists);
+            // The clamps keep exp away from what WGSL leaves open; exp(-80) is nothing beside the peak's 1.
+            let higher = max(peak, max(max(scores.x, scores.y), max(scores.z, scores.w)));
+            let shrink = exp(max(peak - higher, -80.0));
+            peak = higher;
+            let weights = select(vec4<f32>(0.0), exp(max(scores - peak, vec4<f32>(-80.0))), exists);
+            total = total * shrink + dot(weights, vec4<f32>(1.0));
             for (var part = 0u; part < parts; part++) {
-                result[part] += weight * values[k * parts + part];
+                result[part] = result[part] * shrink + four(STAGED + k * parts + part, parts, local) * weights;
             }
         }
     }

@@ -14,7 +14,7 @@
 
 use std::ops::Range;
 
-use super::dispatch::{self, Binding, Dispatch, Shader, Traits, params};
+use super::dispatch::{self, Binding, Dispatch, Library, Shader, Traits, library, library_text, params};
 use super::{Axis, Io, Operator, Param, Place, Span, to_u32};
 use crate::error::{Error, Result};
 use crate::tensor::LANES;
@@ -105,9 +105,12 @@ pub const SHADERS: &[&Shader] = &[&SHADER];
 static SHADER: Shader = Shader {
     name: "window_attention",
     source: include_str!("../../shaders/window_attention.wgsl"),
-    library: &[dispatch::LANES],
+    library: &[dispatch::LANES, FOUR],
     params: Params::FIELDS,
 };
+
+/// `four(at, step, local)`: vectors of workgroup memory.
+const FOUR: Library = Library { eight_lanes: Some(library_text!("four_shared")), ..library!("four") };
 
 impl Operator for WindowAttention {
     fn channels(&self, inputs: &[usize]) -> Result<usize> {
