@@ -2,6 +2,7 @@
 
 use super::epilogue::Epilogue;
 use super::matrix::Tiling;
+use super::rows::pixel_elements;
 use crate::ops::Io;
 use crate::ops::activation::Function;
 use crate::ops::conv2d::Conv2d;
@@ -40,6 +41,11 @@ struct Task<'a> {
 pub(super) fn prepare(op: &Conv2d, mut weights: Vec<Vec<f32>>) -> Vec<Vec<f32>> {
     if !op.is_depthwise() {
         let (tiling, width) = (tiling(op), op.out_channels.next_multiple_of(LANES));
+        // The rows of the matrix for the channels that a padded row holds.
+        let held = pixel_elements(op.in_channels) * width;
+        if held < LANES * width {
+            weights[0] = weights[0].chunks_exact(LANES * width).flat_map(|tap| &tap[..held]).copied().collect();
+        }
         weights[0] = if suits_winograd(op) {
             winograd::pack(tiling, &weights[0], width)
         } else if is_narrow(op) {
@@ -84,12 +90,17 @@ fn tiling(op: &Conv2d) -> Tiling {
 /// The taps of a row lie side by side unless the kernel has gaps: the elements that do.
 fn segment_elements(op: &Conv2d) -> usize {
     let taps = if op.dilation[1] == 1 { op.kernel[1] } else { 1 };
-    taps * op.in_channels.next_multiple_of(LANES)
+    taps * pixel_elements(op.in_channels)
 }
 
 /// True if vectors along the output's channels would be mostly empty.
 fn is_narrow(op: &Conv2d) -> bool {
     op.out_channels < LANES
+}
+
+/// True if vectors along a row of one channel are full, of results as of sources.
+fn is_planar(op: &Conv2d) -> bool {
+    is_narrow(op) && op.in_channels == 1 && op.stride[1] == 1
 }
 
 /// With fewer channels the transforms take longer than the multiplications that they save.

@@ -21,9 +21,9 @@ pub(super) struct Source<'a> {
     /// The first column of a padded row, and the number of columns.
     pub(super) left: i64,
     pub(super) columns: usize,
-    /// Layer norm with its packed weights.
+    /// Layer norm with its packed weights. With it or `second` there are at least four channels.
     pub(super) norm: Option<(&'a LayerNorm, &'a [f32])>,
-    /// An image of the same size that has the last channels of `shape`, and their number; `values` has the others. Without a norm.
+    /// An image of the same size that has the last channels of `shape`, and their number; `values` has the others.
     pub(super) second: Option<(&'a [f32], usize)>,
 }
 
@@ -59,14 +59,24 @@ pub(super) struct Ring<'a> {
     held: Vec<Option<i64>>,
 }
 
+/// Elements of a pixel of `channels` channels in a padded row: without padding lanes if those would be most of it.
+pub(super) fn pixel_elements(channels: usize) -> usize {
+    if channels < LANES { channels } else { channels.next_multiple_of(LANES) }
+}
+
 impl Source<'_> {
+    /// Elements of one pixel of a padded row.
+    pub(super) fn pixel_elements(&self) -> usize {
+        pixel_elements(self.shape.channels)
+    }
+
     /// Elements of one padded row.
     pub(super) fn row_elements(&self) -> usize {
-        self.columns * self.shape.padded_channels() + SLACK
+        self.columns * self.pixel_elements() + SLACK
     }
 
     fn fill(&self, row: i64, padded: &mut [f32]) {
-        let lanes = self.shape.padded_channels();
+        let lanes = self.pixel_elements();
         let (padded, slack) = padded.split_at_mut(self.columns * lanes);
         slack.fill(0.0);
         let Some(row) = self.border.resolve(row, self.shape.height) else {
@@ -101,11 +111,26 @@ impl Source<'_> {
             let [left, right] = channels.map(|channels| channels.next_multiple_of(LANES) * first);
             return join(to, &self.values[left..], &second[right..], channels);
         }
-        let from = &self.values[first * lanes..][..to.len()];
-        match self.norm {
-            Some((op, affine)) => self.arch.dispatch(Normalize { op, affine, input: from, output: to }),
-            None => self.arch.dispatch(Copy { from, to }),
+        let from = &self.values[first * lanes..];
+        match (self.norm, self.shape.channels) {
+            (Some((op, affine)), _) => {
+                let input = &from[..to.len()];
+                self.arch.dispatch(Normalize { op, affine, input, output: to });
+            }
+            (None, 1) => compact::<1>(from, to),
+            (None, 2) => compact::<2>(from, to),
+            (None, 3) => compact::<3>(from, to),
+            (None, _) => self.arch.dispatch(Copy { from: &from[..to.len()], to }),
         }
+    }
+}
+
+/// Copies the `N` channels of every pixel without the padding lanes.
+fn compact<const N: usize>(from: &[f32], to: &mut [f32]) {
+    let (from, _) = from.as_chunks::<LANES>();
+    let (to, _) = to.as_chunks_mut::<N>();
+    for (to, from) in to.iter_mut().zip(from) {
+        to.copy_from_slice(&from[..N]);
     }
 }
 

@@ -4,10 +4,10 @@
 //! Fusion here changes the traffic between memory and caches, not a single bit of the result.
 
 use crate::graph::plan::Slots;
-use crate::graph::{Graph, Plan, Value};
+use crate::graph::{Graph, Node, Plan, Value};
 use crate::ops::activation::Function;
 use crate::ops::{Io, Op};
-use crate::tensor::Shape;
+use crate::tensor::{LANES, Shape};
 
 /// Operators that run together.
 #[derive(Clone, Debug)]
@@ -47,12 +47,12 @@ pub(super) fn groups(graph: &Graph) -> Vec<Group> {
         if let Some(producer) = producer {
             let first = &groups[producer];
             match (&nodes[first.node].op, &node.op) {
-                (Op::LayerNorm(_), op) if is_dense(op) => {
+                (Op::LayerNorm(_), op) if is_dense(op) && has_groups(graph, node) => {
                     group.norm = Some(first.node);
                     group.inputs[0] = first.inputs[0];
                     groups.remove(producer);
                 }
-                (Op::Concat(_), op) if is_dense(op) => {
+                (Op::Concat(_), op) if is_dense(op) && has_groups(graph, node) => {
                     group.concat = Some(first.node);
                     group.inputs.splice(..1, first.inputs.iter().copied());
                     groups.remove(producer);
@@ -68,6 +68,11 @@ pub(super) fn groups(graph: &Graph) -> Vec<Group> {
         groups.push(group);
     }
     groups
+}
+
+/// True if the source is read in whole groups of channels, as what is fused before it writes them.
+fn has_groups(graph: &Graph, node: &Node) -> bool {
+    graph.channels(node.inputs[0]) >= LANES
 }
 
 /// True for a convolution with a weight matrix.

@@ -149,12 +149,18 @@ fn large_images_get_the_same_from_every_block() {
     let folded = Conv2d { padding: [[6, 6]; 2], ..Conv2d::same(3, 20, 5, Border::Reflect) };
     let wide = Conv2d { activation: Function::Relu, ..Conv2d::same(128, 130, 3, Border::Reflect) };
     let uneven = Conv2d { padding: [[2, 0], [1, 3]], ..Conv2d::new(129, 128, [3, 3]) };
-    let operators: [(Op, Vec<usize>, Shape); 8] = [
+    let spread = Conv2d { dilation: [2, 3], padding: [[2, 2], [3, 3]], ..Conv2d::new(1, 2, [3, 3]) };
+    let operators: [(Op, Vec<usize>, Shape); 12] = [
         (Conv2d::same(6, 40, 3, zero).into(), vec![40, 6, 3, 3], Shape::new(6, 65, 66)),
         (Conv2d::same(3, 20, 7, Border::Reflect).into(), vec![20, 3, 7, 7], Shape::new(3, 70, 64)),
         (Conv2d { stride: [1, 2], ..Conv2d::same(5, 24, 3, zero) }.into(), vec![24, 5, 3, 3], Shape::new(5, 66, 130)),
         (linear.into(), vec![40, 8], Shape::new(8, 64, 70)),
         (transposed.into(), vec![4, 36, 4, 4], Shape::new(4, 65, 64)),
+        // From one channel, in whole vectors along the row on the CPU and in what is left of it.
+        (Conv2d::same(1, 1, 7, Border::Replicate).into(), vec![1, 1, 7, 7], Shape::new(1, 20, 203)),
+        (Conv2d::same(1, 3, 5, Border::Reflect).into(), vec![3, 1, 5, 5], Shape::new(1, 9, 131)),
+        (spread.into(), vec![2, 1, 3, 3], Shape::new(1, 7, 70)),
+        (Conv2d::same(2, 20, 5, zero).into(), vec![20, 2, 5, 5], Shape::new(2, 11, 67)),
         // By Winograd's algorithm, the first in several bands.
         (wide.into(), vec![130, 128, 3, 3], Shape::new(128, 61, 40)),
         (uneven.into(), vec![128, 129, 3, 3], Shape::new(129, 6, 7)),

@@ -2,8 +2,8 @@
 
 use rayon::prelude::*;
 
-use super::narrow::Narrow;
-use super::{Task, is_narrow, segment_elements};
+use super::narrow::{Narrow, Planar};
+use super::{Task, is_narrow, is_planar, segment_elements};
 use crate::cpu::matrix::Product;
 use crate::cpu::rows::{Ring, Source};
 use crate::cpu::{bands, row_elements, scratch};
@@ -15,7 +15,6 @@ const PRODUCT_ELEMENTS: usize = 4096;
 pub(super) fn run(task: &Task<'_>, output: &mut [f32]) {
     let &Task { op, tiling, io, weight, src, norm, second, ref epilogue } = task;
     let (from, to) = (io.inputs[0].shape, io.output.shape);
-    let lanes = from.padded_channels();
     let [kernel_height, kernel_width] = op.kernel;
     let [extent_y, extent_x] = [0, 1].map(|axis: usize| op.dilation[axis] * (op.kernel[axis] - 1) + 1);
     let source = Source {
@@ -28,6 +27,7 @@ pub(super) fn run(task: &Task<'_>, output: &mut [f32]) {
         norm,
         second,
     };
+    let lanes = source.pixel_elements();
     let length = segment_elements(op);
     let segments = kernel_width * lanes / length;
     let lanes_out = epilogue.lanes();
@@ -58,7 +58,11 @@ pub(super) fn run(task: &Task<'_>, output: &mut [f32]) {
                     if is_narrow(op) {
                         let (channels, bias) = (op.out_channels, epilogue.bias());
                         let narrow = Narrow { segments, length, step, weight, channels, bias, output: output_of };
-                        tiling.arch().dispatch(narrow);
+                        if is_planar(op) {
+                            tiling.arch().dispatch(Planar(narrow));
+                        } else {
+                            tiling.arch().dispatch(narrow);
+                        }
                     } else {
                         Product { tiling, segments, length, step, weight, start: &start, output: output_of }.run();
                     }

@@ -1,5 +1,7 @@
-//! Convolution to very few channels: vectors run along the patch instead of along the output's channels.
+//! Convolution to very few channels: vectors run along the patch instead of along the output's channels, or, if there is but one
+//! channel to read, along the row.
 
+use bytemuck::cast_slice;
 use pulp::{Simd, WithSimd};
 
 use crate::cpu::matrix::load;
@@ -62,6 +64,59 @@ impl WithSimd for Narrow<'_> {
                 let [value] = sums.of::<S, 1>(simd, first + index, channel, channel < channels);
                 *output = bias + value;
             }
+        }
+    }
+}
+
+/// The same from one channel: neighbouring pixels, one element apart, are one vector.
+pub(super) struct Planar<'a>(pub(super) Narrow<'a>);
+
+/// Vectors of pixels that are computed together.
+const VECTORS: usize = 4;
+
+impl WithSimd for Planar<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(mut self, simd: S) {
+        self.0.output.fill(0.0);
+        let pixels = self.0.output.len() / LANES;
+        for channel in 0..self.0.channels {
+            let mut first = 0;
+            while first < pixels {
+                let size = if pixels - first < VECTORS * S::F32_LANES { 1 } else { VECTORS };
+                if size == 1 {
+                    self.vectors::<S, 1>(simd, channel, first);
+                } else {
+                    self.vectors::<S, VECTORS>(simd, channel, first);
+                }
+                first += size * S::F32_LANES;
+            }
+        }
+    }
+}
+
+impl Planar<'_> {
+    /// One channel of `N` vectors of pixels from `first` on; what is behind the last pixel is not written.
+    #[inline(always)]
+    fn vectors<S: Simd, const N: usize>(&mut self, simd: S, channel: usize, first: usize) {
+        let Self(Narrow { segments, length, weight, bias, output, .. }) = self;
+        let filled = length.next_multiple_of(FILL);
+        let mut sums = [simd.splat_f32s(bias[channel]); N];
+        for (index, segment) in segments.iter().enumerate() {
+            let weight = &weight[(channel * segments.len() + index) * filled..][..*length];
+            for (k, weight) in weight.iter().enumerate() {
+                let weight = simd.splat_f32s(*weight);
+                for (vector, sum) in sums.iter_mut().enumerate() {
+                    // The last vector may read what follows the row.
+                    let value = load::<S>(segment, first + vector * S::F32_LANES + k);
+                    *sum = simd.mul_add_e_f32s(value, weight, *sum);
+                }
+            }
+        }
+        let values: &[f32] = cast_slice(&sums);
+        for (pixel, value) in output[first * LANES..].chunks_exact_mut(LANES).zip(values) {
+            pixel[channel] = *value;
         }
     }
 }
