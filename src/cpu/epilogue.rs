@@ -43,6 +43,31 @@ impl Epilogue<'_> {
         );
     }
 
+    /// True if products `stride` elements apart lie as the results do, and [`Epilogue::vector`] computes these.
+    pub(super) fn is_simple(&self, stride: usize) -> bool {
+        use Function::{Identity, LeakyRelu, PRelu, Relu};
+        let is_known = matches!(self.activation, Identity | Relu | LeakyRelu { .. } | PRelu);
+        is_known && self.gate.is_none() && stride == self.lanes()
+    }
+
+    /// Residual and activation of one vector with its bias: from `channel` on, for element `at` of the output.
+    #[inline(always)]
+    pub(super) fn vector<S: Simd>(&self, simd: S, mut x: S::f32s, channel: usize, at: usize) -> S::f32s {
+        if let Some((Residual::BeforeActivation, residual)) = self.residual {
+            x = simd.add_f32s(x, load::<S>(residual, at));
+        }
+        x = match self.activation {
+            Function::Relu => simd.max_f32s(x, simd.splat_f32s(0.0)),
+            Function::LeakyRelu { slope } => leaky(simd, x, simd.splat_f32s(slope)),
+            Function::PRelu => leaky(simd, x, load::<S>(self.values, self.lanes() + channel)),
+            _ => x,
+        };
+        if let Some((Residual::AfterActivation, residual)) = self.residual {
+            x = simd.add_f32s(x, load::<S>(residual, at));
+        }
+        x
+    }
+
     #[inline(always)]
     fn apply(&self, values: &mut [f32], at: usize) {
         let slopes = &self.values[self.values.len() / 2..];
@@ -71,7 +96,6 @@ impl WithSimd for Store<'_> {
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
         let Self { epilogue, product, stride, output, at } = self;
-        let is_flat = stride == epilogue.lanes() && stride.is_multiple_of(S::F32_LANES);
         match (epilogue.gate, epilogue.activation) {
             (Some((channels, Function::Identity, _)), _) => gate::<S>(simd, channels, product, stride, output),
             (Some((channels, function, slopes)), _) => {
@@ -85,19 +109,14 @@ impl WithSimd for Store<'_> {
                     }
                 }
             }
-            (None, Function::Identity) if is_flat => {
-                self::map::<S>(simd, epilogue, product, output, at, |x, _| x);
-            }
-            (None, Function::Relu) if is_flat => {
-                let zero = simd.splat_f32s(0.0);
-                self::map::<S>(simd, epilogue, product, output, at, |x, _| simd.max_f32s(x, zero));
-            }
-            (None, Function::PRelu) if is_flat => {
-                self::map::<S>(simd, epilogue, product, output, at, |x, slope| leaky(simd, x, slope));
-            }
-            (None, Function::LeakyRelu { slope }) if is_flat => {
-                let slope = simd.splat_f32s(slope);
-                self::map::<S>(simd, epilogue, product, output, at, |x, _| leaky(simd, x, slope));
+            _ if epilogue.is_simple(stride) && stride.is_multiple_of(S::F32_LANES) => {
+                for first in (0..output.len()).step_by(stride) {
+                    for channel in (0..stride).step_by(S::F32_LANES) {
+                        let place = first + channel;
+                        let result = epilogue.vector::<S>(simd, load::<S>(product, place), channel, at + place);
+                        store::<S>(output, place, result);
+                    }
+                }
             }
             _ => {
                 let lanes = epilogue.lanes();
@@ -140,43 +159,6 @@ fn gate<S: Simd>(simd: S, channels: usize, product: &[f32], stride: usize, outpu
             *output = a * b;
         }
         output[channels..].fill(0.0);
-    }
-}
-
-/// Residual and activation of products without gaps between pixels; whole vectors fit a pixel.
-#[inline(always)]
-fn map<S: Simd>(
-    simd: S,
-    epilogue: &Epilogue<'_>,
-    product: &[f32],
-    output: &mut [f32],
-    at: usize,
-    function: impl Fn(S::f32s, S::f32s) -> S::f32s,
-) {
-    let (slopes, _) = S::as_simd_f32s(&epilogue.values[epilogue.lanes()..]);
-    let residual = epilogue.residual.map(|(when, values)| (when, S::as_simd_f32s(&values[at..][..output.len()]).0));
-    let (product, _) = S::as_simd_f32s(product);
-    let (output, _) = S::as_mut_simd_f32s(output);
-    match residual {
-        None => each(output, product, product, slopes, |x, _, slope| function(x, slope)),
-        Some((Residual::BeforeActivation, residual)) => {
-            each(output, product, residual, slopes, |x, residual, slope| function(simd.add_f32s(x, residual), slope));
-        }
-        Some((Residual::AfterActivation, residual)) => {
-            each(output, product, residual, slopes, |x, residual, slope| simd.add_f32s(function(x, slope), residual));
-        }
-    }
-}
-
-/// `output = function(product, residual, slope)`, a pixel of as many vectors as there are slopes after the other.
-#[inline(always)]
-fn each<V: Copy>(output: &mut [V], product: &[V], residual: &[V], slopes: &[V], function: impl Fn(V, V, V) -> V) {
-    let lanes = slopes.len();
-    let pixels = output.chunks_exact_mut(lanes).zip(product.chunks_exact(lanes)).zip(residual.chunks_exact(lanes));
-    for ((output, product), residual) in pixels {
-        for (lane, &slope) in slopes.iter().enumerate() {
-            output[lane] = function(product[lane], residual[lane], slope);
-        }
     }
 }
 

@@ -4,6 +4,7 @@ use pulp::{Simd, WithSimd};
 use rayon::prelude::*;
 
 use super::Task;
+use crate::cpu::epilogue::Epilogue;
 use crate::cpu::matrix::{Product, Tiling, load, load_unchecked, store_unchecked};
 use crate::cpu::rows::{Ring, Source};
 use crate::cpu::{bands, scratch};
@@ -94,28 +95,33 @@ pub(super) fn run(task: &Task<'_>, output: &mut [f32]) {
                     }
                     for y in 0..height {
                         let source = &products[y * width * stride..];
-                        let (upper, lower) = results[..4 * width * stride].split_at_mut(2 * width * stride);
-                        tiling.arch().dispatch(TransformOutput {
-                            source,
-                            point: point_out,
-                            stride,
-                            width,
-                            bias: &start,
-                            rows: [&mut *upper, &mut *lower],
-                        });
-                        for (index, result) in [upper, lower].into_iter().enumerate() {
-                            let Some(row) = (2 * (top + y) + index).checked_sub(skip_y).filter(|&y| y < to.height)
-                            else {
-                                continue;
-                            };
-                            // The first result may stand before the tile, the last behind it.
-                            let before = if left == 0 { skip_x } else { 0 };
-                            let first = 2 * left + before - skip_x;
-                            let count = (2 * width - before).min(to.width - first);
-                            let target = &mut output[((row - first_row) * to.width + first) * lanes_out..];
-                            let target = &mut target[..count * lanes_out];
-                            let at = (row * to.width + first) * lanes_out;
-                            epilogue.store(tiling.arch(), &result[before * stride..][..count * stride], stride, target, at);
+                        let upper = (2 * (top + y)).checked_sub(skip_y);
+                        // The first result may stand before the tile, the last behind it.
+                        let before = if left == 0 { skip_x } else { 0 };
+                        let first = 2 * left + before - skip_x;
+                        let count = (2 * width - before).min(to.width - first);
+                        let line = LineOfPatches { source, point: point_out, stride, width, bias: &start };
+                        let place = |row: usize| (row * to.width + first) * lanes_out;
+                        let base = first_row * to.width * lanes_out;
+                        if let Some(upper) = upper
+                            && upper + 1 < to.height
+                            && count == 2 * width
+                            && epilogue.is_simple(stride)
+                        {
+                            let (a, b) = output[place(upper) - base..].split_at_mut(to.width * lanes_out);
+                            let finish = Some((epilogue, [place(upper), place(upper + 1)]));
+                            tiling.arch().dispatch(TransformOutput { line, finish, rows: [a, b] });
+                            continue;
+                        }
+                        let (a, b) = results[..4 * width * stride].split_at_mut(2 * width * stride);
+                        tiling.arch().dispatch(TransformOutput { line, finish: None, rows: [&mut *a, &mut *b] });
+                        for (index, result) in [a, b].into_iter().enumerate() {
+                            let row = (2 * (top + y) + index).checked_sub(skip_y).filter(|&row| row < to.height);
+                            if let Some(at) = row.map(place) {
+                                let target = &mut output[at - base..][..count * lanes_out];
+                                let result = &result[before * stride..][..count * stride];
+                                epilogue.store(tiling.arch(), result, stride, target, at);
+                            }
                         }
                     }
                 }
@@ -185,8 +191,8 @@ fn output_line<S: Simd>(simd: S, [a, b, c, d]: [S::f32s; 4]) -> [S::f32s; 2] {
     [simd.add_f32s(a, simd.add_f32s(b, c)), simd.sub_f32s(simd.sub_f32s(b, c), d)]
 }
 
-/// `A' m A` of a line of patches, plus the bias.
-struct TransformOutput<'a> {
+/// The products of a line of patches.
+struct LineOfPatches<'a> {
     /// 16 parts, `point` elements apart, each `[width, stride]`.
     source: &'a [f32],
     point: usize,
@@ -194,6 +200,13 @@ struct TransformOutput<'a> {
     /// Patches.
     width: usize,
     bias: &'a [f32],
+}
+
+/// `A' m A` of a line of patches, plus the bias.
+struct TransformOutput<'a> {
+    line: LineOfPatches<'a>,
+    /// The epilogue, if it is simple and the rows are the output's, and the elements at which they start there.
+    finish: Option<(&'a Epilogue<'a>, [usize; 2])>,
     /// Two rows of `[2 * width, stride]`.
     rows: [&'a mut [f32]; 2],
 }
@@ -203,7 +216,7 @@ impl WithSimd for TransformOutput<'_> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
-        let Self { source, point, stride, width, bias, rows: [upper, lower] } = self;
+        let Self { line: LineOfPatches { source, point, stride, width, bias }, finish, rows: [upper, lower] } = self;
         assert!(stride.is_multiple_of(S::F32_LANES) && source.len() >= 15 * point + width * stride);
         assert!(upper.len() >= 2 * width * stride && lower.len() >= 2 * width * stride);
         for patch in 0..width {
@@ -223,12 +236,15 @@ impl WithSimd for TransformOutput<'_> {
                 let bias = load::<S>(bias, channel);
                 let [a, b, c, d] = columns;
                 for (y, row) in [&mut *upper, &mut *lower].into_iter().enumerate() {
-                    let [left, right] = output_line(simd, [a[y], b[y], c[y], d[y]]);
-                    let at = 2 * patch * stride + channel;
-                    // SAFETY: patch < width and whole vectors fit the stride.
-                    unsafe {
-                        store_unchecked::<S>(row, at, simd.add_f32s(left, bias));
-                        store_unchecked::<S>(row, at + stride, simd.add_f32s(right, bias));
+                    let values = output_line(simd, [a[y], b[y], c[y], d[y]]);
+                    for (x, value) in values.into_iter().enumerate() {
+                        let at = (2 * patch + x) * stride + channel;
+                        let mut value = simd.add_f32s(value, bias);
+                        if let Some((epilogue, starts)) = finish {
+                            value = epilogue.vector::<S>(simd, value, channel, starts[y] + at);
+                        }
+                        // SAFETY: patch < width and whole vectors fit the stride.
+                        unsafe { store_unchecked::<S>(row, at, value) };
                     }
                 }
             }
