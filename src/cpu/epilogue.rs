@@ -110,11 +110,14 @@ impl WithSimd for Store<'_> {
                 }
             }
             _ if epilogue.is_simple(stride) && stride.is_multiple_of(S::F32_LANES) => {
-                for first in (0..output.len()).step_by(stride) {
-                    for channel in (0..stride).step_by(S::F32_LANES) {
-                        let place = first + channel;
-                        let result = epilogue.vector::<S>(simd, load::<S>(product, place), channel, at + place);
-                        store::<S>(output, place, result);
+                let (product, _) = S::as_simd_f32s(product);
+                let (output, _) = S::as_mut_simd_f32s(output);
+                let vectors = stride / S::F32_LANES;
+                let mut place = at;
+                for (output, product) in output.chunks_exact_mut(vectors).zip(product.chunks_exact(vectors)) {
+                    for (index, (output, x)) in output.iter_mut().zip(product).enumerate() {
+                        *output = epilogue.vector::<S>(simd, *x, index * S::F32_LANES, place);
+                        place += S::F32_LANES;
                     }
                 }
             }
