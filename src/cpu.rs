@@ -89,6 +89,8 @@ impl CpuRunner {
         // A module with vector instructions loads only where they work.
         #[cfg(target_arch = "wasm32")]
         pulp::wasm::enable_simd128();
+        #[cfg(all(target_arch = "wasm32", feature = "relaxed-simd"))]
+        pulp::wasm::enable_relaxed_simd();
         let weights = graph.nodes().iter().map(prepare).collect::<Result<_>>()?;
         let groups = schedule::groups(&graph);
         Ok(Self { graph, weights, groups, arena: Mutex::default() })

@@ -98,7 +98,8 @@ fn is_narrow(op: &Conv2d) -> bool {
     op.out_channels < LANES
 }
 
-/// True if vectors along a row of one channel are full, of results as of sources.
+/// True if neighbouring pixels of the source's one channel are one vector. As the choice of Winograd's algorithm, this depends on
+/// nothing but the operator.
 fn is_planar(op: &Conv2d) -> bool {
     is_narrow(op) && op.in_channels == 1 && op.stride[1] == 1
 }

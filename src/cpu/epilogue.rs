@@ -60,7 +60,8 @@ impl Epilogue<'_> {
             Function::Relu => simd.max_f32s(x, simd.splat_f32s(0.0)),
             Function::LeakyRelu { slope } => leaky(simd, x, simd.splat_f32s(slope)),
             Function::PRelu => leaky(simd, x, load::<S>(self.values, self.lanes() + channel)),
-            _ => x,
+            Function::Identity => x,
+            _ => unreachable!("`is_simple` lets no other function through"),
         };
         if let Some((Residual::AfterActivation, residual)) = self.residual {
             x = simd.add_f32s(x, load::<S>(residual, at));

@@ -106,6 +106,7 @@ impl Source<'_> {
     /// Copies whole pixels from pixel `first` on, as they shall be.
     fn read(&self, first: usize, to: &mut [f32]) {
         let lanes = self.shape.padded_channels();
+        debug_assert!(lanes == self.pixel_elements() || self.norm.is_none() && self.second.is_none());
         if let Some((second, second_channels)) = self.second {
             let channels = [self.shape.channels - second_channels, second_channels];
             let [left, right] = channels.map(|channels| channels.next_multiple_of(LANES) * first);

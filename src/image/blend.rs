@@ -372,7 +372,7 @@ mod tests {
         assert_eq!(out[8..12], [90, 90, 90, 0]);
         assert_eq!((out[13] - out[12], out[12] - out[14], out[15]), (4, 4, 255));
         assert_eq!(frame.coloured_pixels(), 1);
-        let spread = u64::from(COLOUR_SPREAD) as u8;
+        let spread = COLOUR_SPREAD as u8;
         assert!(!carries_colour(&[spread, 0, 0], Layout::Rgb) && carries_colour(&[spread + 1, 0, 0], Layout::Rgb));
     }
 

@@ -75,8 +75,8 @@ fn joined(channels: [usize; 2], conv: &Conv2d, is_result: bool) -> (HostTensor, 
     if is_result {
         graph.add_output(both);
     }
-    let shapes = channels.map(|channels| Shape::new(channels, 11, 9));
-    let images = shapes.map(|shape| HostTensor::new(shape, values(shape.channels * 99)).unwrap());
+    let shapes = channels.map(|channels| Shape::new(channels, 11, 10));
+    let images = shapes.map(|shape| HostTensor::new(shape, values(shape.channels * 110)).unwrap());
     let plan = graph.plan(&shapes.map(Place::whole)).unwrap();
     let mut most = 0;
     let runner = CpuRunner::new(Arc::new(graph)).unwrap();
@@ -92,13 +92,15 @@ fn convolutions_read_two_images_as_they_read_the_joined_one() {
         ([8, 1], Conv2d { bias: true, ..Conv2d::same(9, 16, 3, Border::Replicate) }),
         ([3, 5], Conv2d { bias: true, ..Conv2d::same(8, 1, 7, Border::Reflect) }),
         ([4, 5], wide),
+        // Fewer channels than are read together: joined first.
+        ([1, 2], Conv2d { bias: true, ..Conv2d::same(3, 8, 3, Border::Reflect) }),
         (
             [2, 6],
             Conv2d { bias: true, residual: Some(Residual::BeforeActivation), ..Conv2d::same(8, 6, 3, Border::Zero) },
         ),
     ] {
         let ((alone, together), (beside, apart)) = (joined(channels, &conv, false), joined(channels, &conv, true));
-        assert_eq!((together, apart), (2, 1), "{conv:?}");
+        assert_eq!((together, apart), (if conv.in_channels < 4 { 1 } else { 2 }, 1), "{conv:?}");
         assert_eq!(alone.data(), beside.data(), "{conv:?}");
     }
 }

@@ -124,30 +124,56 @@ fn tiles_of_every_operator_agree_on_the_gpu() {
     tiles_agree_on_the_gpu(&context(), STEMS, Precision::F32);
 }
 
-/// With channels enough for Winograd's algorithm: tiles then cut through its patches.
-#[test]
-fn tiles_of_wide_convolutions_agree_on_the_gpu() {
-    let shape = Shape::new(128, 11, 9);
-    let op = Conv2d {
-        bias: true,
-        activation: Function::PRelu,
-        residual: Some(Residual::BeforeActivation),
-        ..Conv2d::same(128, 128, 3, Border::Reflect)
-    };
+/// A convolution of `shape` to as many channels with its own source as a residual if it takes one, and what the CPU answers.
+fn convolution(shape: Shape, op: Conv2d) -> Check {
+    let channels = shape.channels;
+    let op = Conv2d { bias: true, ..op };
     let values = |count| noise(Shape::new(1, 1, count)).into_data();
-    let weight = Param::new("weight", vec![128, 128, 3, 3], values(128 * 128 * 9)).unwrap();
-    let bias = Param::new("bias", vec![128], values(128)).unwrap();
-    let slopes = Param::new("slopes", vec![128], values(128)).unwrap();
+    let mut params = vec![
+        Param::new("weight", vec![channels, channels, 3, 3], values(channels * channels * 9)).unwrap(),
+        Param::new("bias", vec![channels], values(channels)).unwrap(),
+    ];
+    if op.activation == Function::PRelu {
+        params.push(Param::new("slopes", vec![channels], values(channels)).unwrap());
+    }
     let mut graph = Graph::new();
-    let input = graph.input(128);
-    let output = graph.push(op, &[input, input], [weight, bias, slopes].map(Arc::new).to_vec()).unwrap();
+    let input = graph.input(channels);
+    let inputs = if op.residual.is_some() { vec![input, input] } else { vec![input] };
+    let output = graph.push(op, &inputs, params.into_iter().map(Arc::new).collect()).unwrap();
     graph.set_output(output);
     let graph = Arc::new(graph);
     let inputs = vec![noise(shape)];
     let places = vec![Place::whole(shape)];
     let cpu = CpuRunner::new(graph.clone()).unwrap();
     let expected = cpu.run(&graph.plan(&places).unwrap(), &inputs).unwrap().remove(0);
-    let check = Check { graph, inputs, places, expected };
+    Check { graph, inputs, places, expected }
+}
+
+/// A whole image's results go through their epilogue in registers, those of a tile that cuts a patch do not.
+#[test]
+fn tiles_of_every_epilogue_agree_on_the_cpu() {
+    let case = &Case::parse("conv2d", "src=16x12x14 out=16 kernel=3x3")[0];
+    for activation in [Function::Identity, Function::Relu, Function::LeakyRelu { slope: 0.2 }, Function::PRelu] {
+        for residual in [None, Some(Residual::BeforeActivation), Some(Residual::AfterActivation)] {
+            let op = Conv2d { activation, residual, ..Conv2d::same(16, 16, 3, Border::Reflect) };
+            let check = convolution(Shape::new(16, 12, 14), op);
+            let cpu = CpuRunner::new(check.graph.clone()).unwrap();
+            tiles_agree(case, &check, |plan, inputs| cpu.run(plan, inputs).unwrap().remove(0));
+        }
+    }
+}
+
+/// With channels enough for Winograd's algorithm: tiles then cut through its patches.
+#[test]
+fn tiles_of_wide_convolutions_agree_on_the_gpu() {
+    let check = convolution(
+        Shape::new(128, 11, 9),
+        Conv2d {
+            activation: Function::PRelu,
+            residual: Some(Residual::BeforeActivation),
+            ..Conv2d::same(128, 128, 3, Border::Reflect)
+        },
+    );
     let guard = Guard { bytes: 4096 };
     let runner = GpuRunner::with_guard(context(), check.graph.clone(), Precision::F32, guard);
     let runner = pollster::block_on(runner).unwrap();

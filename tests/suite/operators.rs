@@ -95,7 +95,12 @@ fn the_gpu_agrees_with_pytorch_in_f32() {
 
 #[test]
 fn the_gpu_agrees_with_pytorch_without_subgroups() {
-    the_gpu_agrees(&context_without_subgroups(), &["conv2d", "conv_transpose2d", "linear"], Precision::F32, TOLERANCE);
+    the_gpu_agrees(
+        &context_without_subgroups(),
+        &["conv2d", "conv_transpose2d", "linear", "window_attention"],
+        Precision::F32,
+        TOLERANCE,
+    );
 }
 
 #[test]

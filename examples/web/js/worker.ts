@@ -25,7 +25,7 @@ const RELAXED_SIMD = Uint8Array.of(
   0, 97, 115, 109, 1, 0, 0, 0, 1, 5, 1, 96, 0, 1, 123, 3, 2, 1, 0,
   10, 19, 1, 17, 0, 65, 0, 253, 15, 65, 0, 253, 15, 65, 0, 253, 15, 253, 133, 2, 11,
 );
-/** Both have the same exports. What relaxed SIMD rounds once, the other rounds twice. */
+/** Both modules have the same exports. A multiply-add may be rounded once with relaxed SIMD, without it is rounded twice. */
 const relaxed = WebAssembly.validate(RELAXED_SIMD);
 
 let wasm: typeof Module | undefined;
@@ -60,14 +60,15 @@ function find<T>(all: Map<number, T>, id: number): T {
 }
 
 async function load(request: LoadRequest): Promise<Replies["load"]> {
-  wasm = relaxed
+  const module = relaxed
     ? ((await import("./wasm/relaxed-simd/sonolume_web.js")) as typeof Module)
     : await import("./wasm/simd/sonolume_web.js");
   const file = relaxed
     ? new URL("./wasm/relaxed-simd/sonolume_web_bg.wasm", import.meta.url)
     : new URL("./wasm/simd/sonolume_web_bg.wasm", import.meta.url);
-  await wasm.default({ module_or_path: file });
-  const { Enhancer } = wasm;
+  await module.default({ module_or_path: file });
+  wasm = module;
+  const { Enhancer } = module;
   const weights = request.weights ? new Uint8Array(request.weights) : undefined;
   const { name, memoryLimit, half } = request;
   const open = (device: string) => Enhancer.load(device, weights, name, memoryLimit ?? undefined, half);

@@ -37,7 +37,9 @@ function buildModules() {
     const folder = join(target, "web", name);
     const flags = { CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_RUSTFLAGS: `-C target-feature=${features}` };
     const arguments_ = ["--quiet", "--profile", "web", "--target", "wasm32-unknown-unknown", "-p", "sonolume-web", ...cargo];
-    run("cargo", ["build", "--target-dir", folder, ...arguments_], { env: { ...process.env, ...flags } });
+    // Flags of its own: RUSTFLAGS would go before them.
+    const { RUSTFLAGS: _, ...environment } = process.env;
+    run("cargo", ["build", "--target-dir", folder, ...arguments_], { env: { ...environment, ...flags } });
     const module = join(folder, "wasm32-unknown-unknown/web/sonolume_web.wasm");
     run("cargo", ["run", "--quiet", "--release", "-p", "sonolume-web-bindgen", "--", module, join(web, "js/wasm", name)]);
   }

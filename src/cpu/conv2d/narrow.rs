@@ -79,6 +79,7 @@ impl WithSimd for Planar<'_> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(mut self, simd: S) {
+        debug_assert_eq!(self.0.step, 1);
         self.0.output.fill(0.0);
         let pixels = self.0.output.len() / LANES;
         for channel in 0..self.0.channels {
