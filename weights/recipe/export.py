@@ -40,16 +40,19 @@ def main():
     p.add_argument("--checkpoint", required=True)
     p.add_argument("--out", required=True)
     p.add_argument("--reference")
-    p.add_argument("--average", help="a second checkpoint that the first one started from: ship a mean of the two")
-    p.add_argument("--share", type=float, default=0.5, help="of the second checkpoint in the mean")
+    p.add_argument("--average", nargs="+", default=[], metavar="FILE",
+                   help="checkpoints of the same run, or what it started from: ship a mean of all")
+    p.add_argument("--share", type=float, help="of the others together in the mean; by default each has the same")
     p.add_argument("--note", default="")
     a = p.parse_args()
 
     net, meta = load(a.checkpoint)
     if a.average:
-        other, later = load(a.average)
-        net.load_state_dict({k: v.lerp(other.state_dict()[k], a.share) for k, v in net.state_dict().items()})
-        meta["step"] = f"{1 - a.share:g} of {meta['step']}, {a.share:g} of {later['step']}"
+        others = [load(file) for file in a.average]
+        share = len(others) / (len(others) + 1) if a.share is None else a.share
+        mean = lambda k: sum(other.state_dict()[k] for other, _ in others) / len(others)
+        net.load_state_dict({k: v.lerp(mean(k), share) for k, v in net.state_dict().items()})
+        meta["step"] = f"{1 - share:g} of {meta['step']}, {share:g} of the mean of {', '.join(str(m['step']) for _, m in others)}"
     half = {k: v.half().contiguous() for k, v in net.state_dict().items()}
     for k, v in half.items():
         assert torch.isfinite(v).all(), f"{k} does not fit f16"
