@@ -119,13 +119,13 @@ fn main(@builtin(workgroup_id) index: vec3<u32>, @builtin(local_invocation_index
         }
         workgroupBarrier();
         if COSINE == 1u {
-            for (var key = local; key < count; key += QUERIES) {
+            for (var k = local; k < count; k += QUERIES) {
                 var sum = 0.0;
-                for (var item = key * parts; item < (key + 1u) * parts; item++) {
+                for (var item = k * parts; item < (k + 1u) * parts; item++) {
                     sum += dot(staged[item], staged[item]);
                 }
                 let factor = 1.0 / max(sqrt(sum), 1e-12);
-                for (var item = key * parts; item < (key + 1u) * parts; item++) {
+                for (var item = k * parts; item < (k + 1u) * parts; item++) {
                     staged[item] *= factor;
                 }
             }

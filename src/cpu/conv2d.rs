@@ -2,7 +2,7 @@
 
 use super::epilogue::Epilogue;
 use super::matrix::Tiling;
-use super::rows::pixel_elements;
+use super::rows::{Source, pixel_elements};
 use crate::ops::Io;
 use crate::ops::activation::Function;
 use crate::ops::conv2d::Conv2d;
@@ -35,6 +35,15 @@ struct Task<'a> {
     norm: Option<(&'a LayerNorm, &'a [f32])>,
     second: Option<(&'a [f32], usize)>,
     epilogue: Epilogue<'a>,
+}
+
+impl Task<'_> {
+    /// The source's rows as they are read, from column `left` on.
+    fn source(&self, left: i64, columns: usize) -> Source<'_> {
+        let &Task { op, tiling, io, src, norm, second, .. } = self;
+        let (arch, shape) = (tiling.arch(), io.inputs[0].shape);
+        Source { arch, shape, values: src, border: op.border, left, columns, norm, second }
+    }
 }
 
 /// Lays out the packed weights for the algorithm that [`run`] will take.

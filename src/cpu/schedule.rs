@@ -47,12 +47,12 @@ pub(super) fn groups(graph: &Graph) -> Vec<Group> {
         if let Some(producer) = producer {
             let first = &groups[producer];
             match (&nodes[first.node].op, &node.op) {
-                (Op::LayerNorm(_), op) if is_dense(op) && has_groups(graph, node) => {
+                (Op::LayerNorm(_), _) if reads_groups(graph, node) => {
                     group.norm = Some(first.node);
                     group.inputs[0] = first.inputs[0];
                     groups.remove(producer);
                 }
-                (Op::Concat(_), op) if is_dense(op) && has_groups(graph, node) => {
+                (Op::Concat(_), _) if reads_groups(graph, node) => {
                     group.concat = Some(first.node);
                     group.inputs.splice(..1, first.inputs.iter().copied());
                     groups.remove(producer);
@@ -70,9 +70,10 @@ pub(super) fn groups(graph: &Graph) -> Vec<Group> {
     groups
 }
 
-/// True if the source is read in whole groups of channels, as what is fused before it writes them.
-fn has_groups(graph: &Graph, node: &Node) -> bool {
-    graph.channels(node.inputs[0]) >= LANES
+/// True for a convolution with a weight matrix that reads its source in whole groups of channels, as what is fused before it writes
+/// them.
+fn reads_groups(graph: &Graph, node: &Node) -> bool {
+    is_dense(&node.op) && graph.channels(node.inputs[0]) >= LANES
 }
 
 /// True for a convolution with a weight matrix.

@@ -241,15 +241,15 @@ impl Blend<'_> {
     fn samples<T: Sample>(&self, source: &[T]) -> Vec<T> {
         let stride = self.frame.layout.samples();
         let (width, height) = (self.frame.width * self.scale, self.frame.height * self.scale);
+        if self.scale == 1 && self.enhanced.shape().channels == 1 {
+            let mut out = source.to_vec();
+            out.par_chunks_exact_mut(width * stride).enumerate().for_each(|(y, row)| self.luma_row(y, row));
+            return out;
+        }
         let mut out = vec![T::default(); width * height * stride];
         out.par_chunks_exact_mut(width * stride).enumerate().for_each(|(y, row)| {
-            if self.scale == 1 && self.enhanced.shape().channels == 1 {
-                row.copy_from_slice(&source[y * width * stride..][..width * stride]);
-                self.luma_row(y, row);
-            } else {
-                for (x, to) in row.chunks_exact_mut(stride).enumerate() {
-                    self.pixel(source, y, x, to);
-                }
+            for (x, to) in row.chunks_exact_mut(stride).enumerate() {
+                self.pixel(source, y, x, to);
             }
         });
         out

@@ -95,34 +95,32 @@ def black_energy(x, out):
     return (lift * black * (1 + 3 * (F.max_pool2d(x, 25, 1, 12) > 0.1).float())).mean()
 
 
+def local_mean(t, k):
+    """Mean of k x k pixels, k odd, the border replicated."""
+    return F.avg_pool2d(F.pad(t, (k // 2,) * 4, mode="replicate"), k, 1)
+
+
 def gap_energy(x, out):
     """What 5x5 pixels of the output exceed, where those of the input have at most 0.35 times the brightness of the 41x41 around
     them, the same share of the output's surroundings. Without it vessels and small cysts are lifted as a whole depth is."""
-
-    def mean(t, k):
-        return F.avg_pool2d(F.pad(t, (k // 2,) * 4, mode="replicate"), k, 1)
-
-    fine, wide = mean(x, 5), mean(x, 41).clamp_min(1e-3)
+    fine, wide = local_mean(x, 5), local_mean(x, 41).clamp_min(1e-3)
     gap = (1 - fine / (0.35 * wide)).clamp(0, 1) * (wide > 10 / 255)
-    kept = fine * (mean(out.detach(), 41) / wide).clamp(1, 3)
-    return (F.relu(mean(out, 5) - kept - 3 / 255) * gap.sqrt()).mean()
+    kept = fine * (local_mean(out.detach(), 41) / wide).clamp(1, 3)
+    return (F.relu(local_mean(out, 5) - kept - 3 / 255) * gap.sqrt()).mean()
 
 
 def column_energy(x, out):
     """What the output's detail across exceeds, in dim areas, that along the depth and the input's own: fine columns in the lumen
     of a vessel. Echoes are wider than deep. (Second differences over 15x15 pixels; no phase enters, nor a fixed period.)"""
 
-    def box(t):
-        return F.avg_pool2d(F.pad(t, (7,) * 4, mode="replicate"), 15, 1)
-
     def rough(t, dim):
         d = t.narrow(dim, 1, t.shape[dim] - 2) - (t.narrow(dim, 0, t.shape[dim] - 2) + t.narrow(dim, 2, t.shape[dim] - 2)) / 2
         d = F.pad(d, (1, 1, 0, 0) if dim == 3 else (0, 0, 1, 1))
-        return torch.sqrt(box(d**2) + (0.5 / 255) ** 2)
+        return torch.sqrt(local_mean(d**2, 15) + (0.5 / 255) ** 2)
 
     with torch.no_grad():
-        mean = box(out)
-        gain = (mean / box(x).clamp_min(1 / 255)).clamp(1, 3)
+        mean = local_mean(out, 15)
+        gain = (mean / local_mean(x, 15).clamp_min(1 / 255)).clamp(1, 3)
         limit = torch.maximum(0.75 * rough(out, 2), 1.5 * gain * rough(x, 3))
         dim = ((60 / 255 - mean) / (30 / 255)).clamp(0, 1)
     return (F.relu(rough(out, 3) - limit) * dim).mean()
@@ -343,8 +341,8 @@ def main():
     p.add_argument("--threads", type=int, default=os.cpu_count())
     p.add_argument("--device", default="auto")
     p.add_argument("--resume", action="store_true")
-    for name, value in dict(adversarial=1.0, texture=0.3, content=3.0, brightness=50.0, black=100.0, gaps=20.0, columns=60.0, dark=20.0, dots=50.0, grid=100.0,
-                            parity=20.0, points=5.0, replay=7.0, identity=5.0).items():
+    for name, value in dict(adversarial=1.0, texture=0.3, content=3.0, brightness=50.0, black=100.0, gaps=20.0, columns=60.0, dark=20.0,
+                            dots=50.0, grid=100.0, parity=20.0, points=5.0, replay=7.0, identity=5.0).items():
         p.add_argument(f"--w-{name}", type=float, default=value)
     a = p.parse_args()
 
@@ -515,7 +513,7 @@ def main():
         parts["gaps"] = gap_energy(x, fake)
         parts["columns"] = column_energy(x, fake)
         parts["dark"] = dark_energy(t, out)
-        dim = (F.avg_pool2d(F.pad(x, (4, 4, 4, 4), mode="replicate"), 9, 1) < 2 / 255).float()
+        dim = (local_mean(x, 9) < 2 / 255).float()
         parts["dots"] = (F.relu(fake - x - 8 / 255) * dim).mean()
         parts["replay"] = torch.sqrt((out - t) ** 2 + 1e-4).mean() + 0.1 * (1 - ssim(out, t).mean()) + 0.05 * coarse(out, t)
         if dots:

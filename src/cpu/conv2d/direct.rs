@@ -5,7 +5,7 @@ use rayon::prelude::*;
 use super::narrow::{Narrow, Planar};
 use super::{Task, is_narrow, is_planar, segment_elements};
 use crate::cpu::matrix::Product;
-use crate::cpu::rows::{Ring, Source};
+use crate::cpu::rows::Ring;
 use crate::cpu::{bands, row_elements, scratch};
 use crate::tensor::LANES;
 
@@ -13,20 +13,11 @@ use crate::tensor::LANES;
 const PRODUCT_ELEMENTS: usize = 4096;
 
 pub(super) fn run(task: &Task<'_>, output: &mut [f32]) {
-    let &Task { op, tiling, io, weight, src, norm, second, ref epilogue } = task;
-    let (from, to) = (io.inputs[0].shape, io.output.shape);
+    let &Task { op, tiling, io, weight, ref epilogue, .. } = task;
+    let to = io.output.shape;
     let [kernel_height, kernel_width] = op.kernel;
     let [extent_y, extent_x] = [0, 1].map(|axis: usize| op.dilation[axis] * (op.kernel[axis] - 1) + 1);
-    let source = Source {
-        arch: tiling.arch(),
-        shape: from,
-        values: src,
-        border: op.border,
-        left: -(op.padding[1][0] as i64),
-        columns: (to.width - 1) * op.stride[1] + extent_x,
-        norm,
-        second,
-    };
+    let source = task.source(-(op.padding[1][0] as i64), (to.width - 1) * op.stride[1] + extent_x);
     let lanes = source.pixel_elements();
     let length = segment_elements(op);
     let segments = kernel_width * lanes / length;

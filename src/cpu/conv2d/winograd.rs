@@ -6,7 +6,7 @@ use rayon::prelude::*;
 use super::Task;
 use crate::cpu::epilogue::Epilogue;
 use crate::cpu::matrix::{Product, Tiling, load, load_unchecked, store_unchecked};
-use crate::cpu::rows::{Ring, Source};
+use crate::cpu::rows::Ring;
 use crate::cpu::{bands, scratch};
 use crate::ops::winograd::{POINTS, transform};
 
@@ -26,22 +26,13 @@ pub(super) fn pack(tiling: Tiling, weight: &[f32], width: usize) -> Vec<f32> {
 }
 
 pub(super) fn run(task: &Task<'_>, output: &mut [f32]) {
-    let &Task { op, tiling, io, weight, src, norm, second, ref epilogue } = task;
+    let &Task { op, tiling, io, weight, ref epilogue, .. } = task;
     let (from, to) = (io.inputs[0].shape, io.output.shape);
     let (lanes_in, stride, lanes_out) = (from.padded_channels(), tiling.stride(), epilogue.lanes());
     // Outputs before the tile's own that complete its first patches.
     let [skip_y, skip_x] = io.output.origin.map(|origin| origin % 2);
     let [patches_y, patches_x] = [(to.height + skip_y).div_ceil(2), (to.width + skip_x).div_ceil(2)];
-    let source = Source {
-        arch: tiling.arch(),
-        shape: from,
-        values: src,
-        border: op.border,
-        left: -((op.padding[1][0] + skip_x) as i64),
-        columns: 2 * patches_x + 2,
-        norm,
-        second,
-    };
+    let source = task.source(-((op.padding[1][0] + skip_x) as i64), 2 * patches_x + 2);
     let start = tiling.pad(epilogue.bias());
     let zeros = vec![0.0; stride];
 
@@ -95,7 +86,6 @@ pub(super) fn run(task: &Task<'_>, output: &mut [f32]) {
                     }
                     for y in 0..height {
                         let source = &products[y * width * stride..];
-                        let upper = (2 * (top + y)).checked_sub(skip_y);
                         // The first result may stand before the tile, the last behind it.
                         let before = if left == 0 { skip_x } else { 0 };
                         let first = 2 * left + before - skip_x;
@@ -103,7 +93,7 @@ pub(super) fn run(task: &Task<'_>, output: &mut [f32]) {
                         let line = LineOfPatches { source, point: point_out, stride, width, bias: &start };
                         let place = |row: usize| (row * to.width + first) * lanes_out;
                         let base = first_row * to.width * lanes_out;
-                        if let Some(upper) = upper
+                        if let Some(upper) = (2 * (top + y)).checked_sub(skip_y)
                             && upper + 1 < to.height
                             && count == 2 * width
                             && epilogue.is_simple(stride)
