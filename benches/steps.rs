@@ -34,33 +34,32 @@ fn main() -> sonolume::Result<()> {
     }
     let runner = CpuRunner::new(model.graph.clone())?;
 
-    let mut steps: Vec<(Vec<usize>, Duration)> = Vec::new();
+    let mut steps: Vec<(Option<usize>, Duration)> = Vec::new();
     let mut totals = Vec::new();
     for _ in 0..=runs {
         let (started, mut last, mut index) = (Instant::now(), Instant::now(), 0);
-        runner.run_observed(&plan, &inputs, |nodes| {
+        runner.run_observed(&plan, &inputs, |node| {
             let elapsed = last.elapsed();
             match steps.get_mut(index) {
                 Some((_, least)) => *least = elapsed.min(*least),
-                None => steps.push((nodes.to_vec(), elapsed)),
+                None => steps.push((node, elapsed)),
             }
             index += 1;
             last = Instant::now();
         })?;
         totals.push(started.elapsed());
     }
-    for (nodes, time) in &steps {
-        let (mut flops, mut elements, mut names) = (0, 0, Vec::new());
-        for step in plan.steps.iter().filter(|step| nodes.contains(&step.node)) {
+    for (node, time) in &steps {
+        let (mut flops, mut elements, mut name) = (0, 0, "layout of the input".to_owned());
+        if let Some(step) = plan.steps.iter().find(|step| Some(step.node) == *node) {
             let op = &model.graph.nodes()[step.node].op;
-            flops += op.flops(&step.io);
+            flops = op.flops(&step.io);
             for place in step.io.inputs.iter().chain([&step.io.output]) {
                 elements += place.shape.stored_elements()?;
             }
-            names.push(format!("{} {} -> {}", op.stem(), step.io.inputs[0].shape, step.io.output.shape));
+            name = format!("{} {} -> {}", op.stem(), step.io.inputs[0].shape, step.io.output.shape);
         }
         let seconds = time.as_secs_f64();
-        let name = if names.is_empty() { "layout of the input".into() } else { names.join(", ") };
         let (rate, bytes) = (flops as f64 / seconds / 1e9, 4.0 * elements as f64 / seconds / 1e9);
         println!("{:9.3} ms {rate:7.1} GFLOP/s {bytes:6.1} GB/s  {name}", 1e3 * seconds);
     }

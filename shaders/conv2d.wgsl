@@ -32,7 +32,9 @@ const INVOCATIONS = 32u;
 @group(0) @binding(1) var<storage, read> src: array<elem4>;
 @group(0) @binding(3) var<storage, read> epilogue: array<elem4>;
 @group(0) @binding(4) var<storage, read> residual: array<elem4>;
-@group(0) @binding(5) var<storage, read_write> dst: array<elem4>;
+@group(0) @binding(5) var<storage, read> extra: array<elem4>;
+@group(0) @binding(6) var<storage, read> statistics: array<vec2<f32>>;
+@group(0) @binding(7) var<storage, read_write> dst: array<elem4>;
 
 @compute @workgroup_size(INVOCATIONS, 1, 1)
 fn main(@builtin(local_invocation_index) local: u32, @builtin(workgroup_id) workgroup: vec3<u32>) {
@@ -50,24 +52,22 @@ fn main(@builtin(local_invocation_index) local: u32, @builtin(workgroup_id) work
         let y = border(i32(y * STRIDE_Y + ky * DILATION_Y) - params.pad_top, i32(params.src_height), BORDER);
         let row = u32(max(y, 0)) * params.src_width;
         for (var kx = 0u; kx < KERNEL_WIDTH; kx++) {
-            var base: array<u32, 8>;
-            var inside: array<f32, 8>;
+            var places: array<Place, 8>;
             for (var p = 0u; p < PIXELS; p++) {
                 let x = min(x0 + p, params.dst_width - 1u);
                 let column = border(i32(x * STRIDE_X + kx * DILATION_X) - params.pad_left, i32(params.src_width), BORDER);
-                inside[p] = select(0.0, 1.0, y >= 0 && column >= 0);
-                base[p] = (row + u32(max(column, 0))) * params.src_groups;
+                places[p] = place(row + u32(max(column, 0)), select(0.0, 1.0, y >= 0 && column >= 0));
             }
             for (var i = 0u; i < params.src_groups; i++) {
                 let v = Pixels(
-                    vec4<f32>(src[base[0] + i]) * inside[0],
-                    vec4<f32>(src[base[1] + i]) * inside[1],
-                    vec4<f32>(src[base[2] + i]) * inside[2],
-                    vec4<f32>(src[base[3] + i]) * inside[3],
-                    vec4<f32>(src[base[4] + i]) * inside[4],
-                    vec4<f32>(src[base[5] + i]) * inside[5],
-                    vec4<f32>(src[base[6] + i]) * inside[6],
-                    vec4<f32>(src[base[7] + i]) * inside[7],
+                    load4(places[0], i),
+                    load4(places[1], i),
+                    load4(places[2], i),
+                    load4(places[3], i),
+                    load4(places[4], i),
+                    load4(places[5], i),
+                    load4(places[6], i),
+                    load4(places[7], i),
                 );
                 add_rows(&sums, v, four_rows(at, local), 4u);
                 at += 4u;

@@ -45,7 +45,9 @@ const MATRIX = EDGE * GROUPS;
 @group(0) @binding(2) var<storage, read> weight: array<elem4>;
 @group(0) @binding(3) var<storage, read> epilogue: array<elem4>;
 @group(0) @binding(4) var<storage, read> residual: array<elem4>;
-@group(0) @binding(5) var<storage, read_write> dst: array<elem4>;
+@group(0) @binding(5) var<storage, read> extra: array<elem4>;
+@group(0) @binding(6) var<storage, read> statistics: array<vec2<f32>>;
+@group(0) @binding(7) var<storage, read_write> dst: array<elem4>;
 
 // What 5x5 taps meet.
 var<workgroup> pixels: array<elem4, (ROWS + 4u) * (EDGE + 4u) * PITCH>;
@@ -88,16 +90,16 @@ fn main(
     for (var chunk = 0u; chunk < params.src_groups; chunk += GROUPS) {
         workgroupBarrier();
         for (var i = local; i < width * height * GROUPS; i += INVOCATIONS) {
-            let place = i / GROUPS;
+            let cell = i / GROUPS;
             let group = chunk + i % GROUPS;
-            let y = border(i32(y0 + place / width) - params.pad_top, i32(params.src_height), BORDER);
-            let x = border(i32(x0 + place % width) - params.pad_left, i32(params.src_width), BORDER);
+            let y = border(i32(y0 + cell / width) - params.pad_top, i32(params.src_height), BORDER);
+            let x = border(i32(x0 + cell % width) - params.pad_left, i32(params.src_width), BORDER);
             var value = elem4();
             let pixel = u32(max(y, 0)) * params.src_width + u32(max(x, 0));
             if y >= 0 && x >= 0 && pixel < params.src_pixels && group < params.src_groups {
-                value = src[pixel * params.src_groups + group];
+                value = to_elem4(load4(place(pixel, 1.0), group));
             }
-            pixels[place * PITCH + i % GROUPS] = value;
+            pixels[cell * PITCH + i % GROUPS] = value;
         }
         workgroupBarrier();
         for (var ky = 0u; ky < KERNEL_HEIGHT; ky++) {
@@ -155,7 +157,11 @@ fn finish(sum: Sum, local: u32, subgroup: u32, x0: u32, y: u32, first: u32) {
         let group = first + i % GROUPS;
         let pixel = row * params.dst_width + x;
         if row < params.dst_height && x < params.dst_width && pixel < params.dst_pixels && group < params.dst_groups {
-            store(pixel, group, sums[i]);
+            if GATE == 0u {
+                store(pixel, group, sums[i]);
+            } else if group % 2u == 0u {
+                store_two(pixel, group, sums[i], sums[i + 1u]);
+            }
         }
     }
 }

@@ -30,7 +30,9 @@ const INVOCATIONS = 32u;
 @group(0) @binding(1) var<storage, read> src: array<elem4>;
 @group(0) @binding(3) var<storage, read> epilogue: array<elem4>;
 @group(0) @binding(4) var<storage, read> residual: array<elem4>;
-@group(0) @binding(5) var<storage, read_write> dst: array<elem4>;
+@group(0) @binding(5) var<storage, read> extra: array<elem4>;
+@group(0) @binding(6) var<storage, read> statistics: array<vec2<f32>>;
+@group(0) @binding(7) var<storage, read_write> dst: array<elem4>;
 
 @compute @workgroup_size(INVOCATIONS, 1, 1)
 fn main(@builtin(local_invocation_index) local: u32, @builtin(workgroup_id) workgroup: vec3<u32>) {
@@ -47,7 +49,7 @@ fn main(@builtin(local_invocation_index) local: u32, @builtin(workgroup_id) work
     for (var p = 0u; p < 10u; p++) {
         let x = border(i32(x0 + p) - params.pad_left, i32(params.src_width), BORDER);
         // A run's end beyond the row may lie beyond the border too: it reads some pixel and is not stored.
-        column[p] = u32(clamp(x, 0, i32(params.src_width) - 1)) * params.src_groups;
+        column[p] = u32(clamp(x, 0, i32(params.src_width) - 1));
         inside[p] = select(0.0, 1.0, x >= 0);
     }
     var sums = begin(group);
@@ -55,18 +57,22 @@ fn main(@builtin(local_invocation_index) local: u32, @builtin(workgroup_id) work
     for (var ky = 0u; ky < KERNEL_HEIGHT; ky++) {
         let y = border(i32(y * STRIDE_Y + ky * DILATION_Y) - params.pad_top, i32(params.src_height), BORDER);
         let weighs = select(0.0, 1.0, y >= 0);
-        let row = u32(max(y, 0)) * params.src_width * params.src_groups;
+        let row = u32(max(y, 0)) * params.src_width;
+        var places: array<Place, 10>;
+        for (var p = 0u; p < 10u; p++) {
+            places[p] = place(row + column[p], inside[p] * weighs);
+        }
         for (var i = 0u; i < params.src_groups; i++) {
-            let v0 = vec4<f32>(src[row + column[0] + i]) * (inside[0] * weighs);
-            let v1 = vec4<f32>(src[row + column[1] + i]) * (inside[1] * weighs);
-            let v2 = vec4<f32>(src[row + column[2] + i]) * (inside[2] * weighs);
-            let v3 = vec4<f32>(src[row + column[3] + i]) * (inside[3] * weighs);
-            let v4 = vec4<f32>(src[row + column[4] + i]) * (inside[4] * weighs);
-            let v5 = vec4<f32>(src[row + column[5] + i]) * (inside[5] * weighs);
-            let v6 = vec4<f32>(src[row + column[6] + i]) * (inside[6] * weighs);
-            let v7 = vec4<f32>(src[row + column[7] + i]) * (inside[7] * weighs);
-            let v8 = vec4<f32>(src[row + column[8] + i]) * (inside[8] * weighs);
-            let v9 = vec4<f32>(src[row + column[9] + i]) * (inside[9] * weighs);
+            let v0 = load4(places[0], i);
+            let v1 = load4(places[1], i);
+            let v2 = load4(places[2], i);
+            let v3 = load4(places[3], i);
+            let v4 = load4(places[4], i);
+            let v5 = load4(places[5], i);
+            let v6 = load4(places[6], i);
+            let v7 = load4(places[7], i);
+            let v8 = load4(places[8], i);
+            let v9 = load4(places[9], i);
             let rows = twelve_rows(at, local);
             var w: block;
             w = row0(rows);

@@ -34,15 +34,16 @@ const INVOCATIONS = 32u;
 @group(0) @binding(1) var<storage, read> src: array<elem4>;
 @group(0) @binding(3) var<storage, read> epilogue: array<elem4>;
 @group(0) @binding(4) var<storage, read> residual: array<elem4>;
-@group(0) @binding(5) var<storage, read_write> dst: array<elem4>;
+@group(0) @binding(5) var<storage, read> extra: array<elem4>;
+@group(0) @binding(6) var<storage, read> statistics: array<vec2<f32>>;
+@group(0) @binding(7) var<storage, read_write> dst: array<elem4>;
 
 // Four channels of a pixel of the source, or of what stands for it outside; `y` is negative where that is zero.
 fn pixel(x: i32, y: i32, i: u32) -> vec4<f32> {
     let column = border(x, i32(params.src_width), BORDER);
     // A run's end beyond the row may lie beyond the border too: it reads some pixel and is not stored.
     let nearest = u32(clamp(column, 0, i32(params.src_width) - 1));
-    let value = vec4<f32>(src[(u32(max(y, 0)) * params.src_width + nearest) * params.src_groups + i]);
-    return value * select(0.0, 1.0, column >= 0 && y >= 0);
+    return load4(place(u32(max(y, 0)) * params.src_width + nearest, select(0.0, 1.0, column >= 0 && y >= 0)), i);
 }
 
 @compute @workgroup_size(INVOCATIONS, 1, 1)

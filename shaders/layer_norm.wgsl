@@ -2,7 +2,6 @@
 //   mean = sum over c of src[c] / channels      variance = sum over c of (src[c] - mean)^2 / channels
 //   dst[c] = (src[c] - mean) / sqrt(variance + eps) * scale[c] + shift[c]      without CENTER, mean is not subtracted
 // src, dst [channels, height, width]   affine scale [channels], then shift [channels]
-// Two passes over the pixel: the difference of squares would lose what a large mean leaves.
 
 struct Params {
     width: u32,
@@ -25,28 +24,13 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {
         return;
     }
     let base = (id.y * params.width + id.x) * params.groups;
-    let count = f32(params.channels);
+    let moments = pixel_moments(base, params.groups, params.channels, params.eps);
+    let center = select(0.0, moments.x, CENTER == 1u);
     let zero = vec4<f32>(0.0);
-
-    var sum = zero;
-    for (var g = 0u; g < params.groups; g++) {
-        sum += select(zero, vec4<f32>(src[base + g]), live4(g, params.channels));
-    }
-    let mean = (sum.x + sum.y + sum.z + sum.w) / count;
-
-    var squares = zero;
-    for (var g = 0u; g < params.groups; g++) {
-        let d = select(zero, vec4<f32>(src[base + g]) - mean, live4(g, params.channels));
-        squares += d * d;
-    }
-    let variance = (squares.x + squares.y + squares.z + squares.w) / count;
-    let factor = 1.0 / sqrt(variance + params.eps);
-    let center = select(0.0, mean, CENTER == 1u);
-
     for (var g = 0u; g < params.groups; g++) {
         let x = select(zero, vec4<f32>(src[base + g]) - center, live4(g, params.channels));
         let scale = vec4<f32>(affine[g]);
         let shift = vec4<f32>(affine[params.groups + g]);
-        dst[base + g] = to_elem4(x * factor * scale + shift);
+        dst[base + g] = to_elem4(x * moments.y * scale + shift);
     }
 }

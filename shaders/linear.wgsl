@@ -25,7 +25,9 @@ const NEIGHBOURS = 8u;
 @group(0) @binding(1) var<storage, read> src: array<elem4>;
 @group(0) @binding(3) var<storage, read> epilogue: array<elem4>;
 @group(0) @binding(4) var<storage, read> residual: array<elem4>;
-@group(0) @binding(5) var<storage, read_write> dst: array<elem4>;
+@group(0) @binding(5) var<storage, read> extra: array<elem4>;
+@group(0) @binding(6) var<storage, read> statistics: array<vec2<f32>>;
+@group(0) @binding(7) var<storage, read_write> dst: array<elem4>;
 
 @compute @workgroup_size(INVOCATIONS, 1, 1)
 fn main(@builtin(local_invocation_index) local: u32, @builtin(workgroup_id) workgroup: vec3<u32>) {
@@ -33,24 +35,24 @@ fn main(@builtin(local_invocation_index) local: u32, @builtin(workgroup_id) work
     let first = index / NEIGHBOURS * NEIGHBOURS * PIXELS;
     let pixel = first + index % NEIGHBOURS;
     let group = params.group + workgroup.z * GROUPS;
-    var base: array<u32, 8>;
+    var places: array<Place, 8>;
     for (var p = 0u; p < PIXELS; p++) {
         // Pixels behind the last one repeat it.
-        base[p] = min(pixel + p * NEIGHBOURS, params.pixels - 1u) * params.src_groups;
+        places[p] = place(min(pixel + p * NEIGHBOURS, params.pixels - 1u), 1.0);
     }
     var sums = begin(group);
     // Behind the last pixel the last matrix goes on.
     var at = min(first, params.pixels - 1u) / params.matrix_pixels * params.matrix + workgroup.z * params.block;
     for (var i = 0u; i < params.src_groups; i++) {
         let v = Pixels(
-            vec4<f32>(src[base[0] + i]),
-            vec4<f32>(src[base[1] + i]),
-            vec4<f32>(src[base[2] + i]),
-            vec4<f32>(src[base[3] + i]),
-            vec4<f32>(src[base[4] + i]),
-            vec4<f32>(src[base[5] + i]),
-            vec4<f32>(src[base[6] + i]),
-            vec4<f32>(src[base[7] + i]),
+            load4(places[0], i),
+            load4(places[1], i),
+            load4(places[2], i),
+            load4(places[3], i),
+            load4(places[4], i),
+            load4(places[5], i),
+            load4(places[6], i),
+            load4(places[7], i),
         );
         add_rows(&sums, v, four_rows(at, local), 4u);
         at += 4u;

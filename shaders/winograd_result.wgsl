@@ -42,29 +42,46 @@ fn column(x: u32, place: u32, group: u32) -> Two {
     );
 }
 
-fn put(x: u32, y: u32, group: u32, value: vec4<f32>) {
+// The four pixels of a patch.
+struct Patch { upper: Two, lower: Two }
+
+fn patch_of(place: u32, group: u32) -> Patch {
+    let c0 = column(0u, place, group);
+    let c1 = column(1u, place, group);
+    let c2 = column(2u, place, group);
+    let c3 = column(3u, place, group);
+    return Patch(transform(c0.first, c1.first, c2.first, c3.first), transform(c0.second, c1.second, c2.second, c3.second));
+}
+
+// Of the second group only with a gate.
+fn put(x: u32, y: u32, group: u32, first: vec4<f32>, second: vec4<f32>) {
     if x < params.dst_width && y < params.dst_height {
-        store(y * params.dst_width + x, group, value + vec4<f32>(epilogue[group]));
+        let pixel = y * params.dst_width + x;
+        let value = first + vec4<f32>(epilogue[group]);
+        if GATE == 1u {
+            store_two(pixel, group, value, second + vec4<f32>(epilogue[group + 1u]));
+        } else {
+            store(pixel, group, value);
+        }
     }
 }
 
 @compute @workgroup_size(8, 8, 1)
 fn main(@builtin(global_invocation_id) id: vec3<u32>) {
-    let group = id.x;
+    let group = id.x * (1u + GATE);
     let place = id.y;
     if group >= params.dst_groups || place >= params.patches {
         return;
     }
     let x = params.left + 2u * (place % params.patches_x);
     let y = params.top + 2u * (place / params.patches_x);
-    let c0 = column(0u, place, group);
-    let c1 = column(1u, place, group);
-    let c2 = column(2u, place, group);
-    let c3 = column(3u, place, group);
-    let upper = transform(c0.first, c1.first, c2.first, c3.first);
-    let lower = transform(c0.second, c1.second, c2.second, c3.second);
-    put(x, y, group, upper.first);
-    put(x + 1u, y, group, upper.second);
-    put(x, y + 1u, group, lower.first);
-    put(x + 1u, y + 1u, group, lower.second);
+    let first = patch_of(place, group);
+    var second: Patch;
+    if GATE == 1u {
+        second = patch_of(place, group + 1u);
+    }
+    put(x, y, group, first.upper.first, second.upper.first);
+    put(x + 1u, y, group, first.upper.second, second.upper.second);
+    put(x, y + 1u, group, first.lower.first, second.lower.first);
+    put(x + 1u, y + 1u, group, first.lower.second, second.lower.second);
 }

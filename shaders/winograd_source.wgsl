@@ -19,7 +19,9 @@ override BORDER: u32;
 
 @group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(1) var<storage, read> src: array<elem4>;
-@group(0) @binding(2) var<storage, read_write> dst: array<elem4>;
+@group(0) @binding(2) var<storage, read> extra: array<elem4>;
+@group(0) @binding(3) var<storage, read> statistics: array<vec2<f32>>;
+@group(0) @binding(4) var<storage, read_write> dst: array<elem4>;
 
 struct Four { p0: vec4<f32>, p1: vec4<f32>, p2: vec4<f32>, p3: vec4<f32> }
 
@@ -29,8 +31,8 @@ fn transform(d: Four) -> Four {
 
 fn pixel(x: i32, y: i32, group: u32) -> vec4<f32> {
     let column = border(x, i32(params.src_width), BORDER);
-    let value = vec4<f32>(src[(u32(max(y, 0)) * params.src_width + u32(max(column, 0))) * params.src_groups + group]);
-    return value * select(0.0, 1.0, column >= 0 && y >= 0);
+    let at = u32(max(y, 0)) * params.src_width + u32(max(column, 0));
+    return load4(place(at, select(0.0, 1.0, column >= 0 && y >= 0)), group);
 }
 
 // A row of a patch, transformed along the row.

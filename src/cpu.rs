@@ -12,7 +12,6 @@ use rayon::prelude::*;
 use crate::error::{Error, Result};
 use crate::graph::plan::size_on;
 use crate::graph::{Graph, Node, Plan};
-use crate::ops::conv2d::Conv2d;
 use crate::ops::{Axis, Io, Op, Place, for_each_operator};
 use crate::tensor::{HostTensor, LANES, Shape};
 
@@ -24,7 +23,7 @@ mod rows;
 mod schedule;
 mod scratch;
 
-use schedule::{Group, Schedule};
+use schedule::Schedule;
 
 macro_rules! define_reference {
     ($($variant:ident => $stem:ident),* $(,)?) => {
@@ -64,6 +63,7 @@ fn prepare(node: &Node) -> Result<Vec<Vec<f32>>> {
     let weights = node.pack()?;
     Ok(match &node.op {
         Op::Conv2d(op) => conv2d::prepare(op, weights),
+        Op::FusedConv(op) => fused_conv::prepare(op, weights),
         Op::Linear(op) => linear::prepare(op, weights),
         _ => weights,
     })
@@ -75,7 +75,6 @@ pub struct CpuRunner {
     graph: Arc<Graph>,
     /// For each node, its packed weights.
     weights: Vec<Vec<Vec<f32>>>,
-    groups: Vec<Group>,
     /// Slots of earlier runs, kept so that a stream of frames does not allocate.
     arena: Mutex<Vec<Vec<f32>>>,
 }
@@ -92,8 +91,7 @@ impl CpuRunner {
         #[cfg(all(target_arch = "wasm32", feature = "relaxed-simd"))]
         pulp::wasm::enable_relaxed_simd();
         let weights = graph.nodes().iter().map(prepare).collect::<Result<_>>()?;
-        let groups = schedule::groups(&graph);
-        Ok(Self { graph, weights, groups, arena: Mutex::default() })
+        Ok(Self { graph, weights, arena: Mutex::default() })
     }
 
     /// Runs `plan`, a plan of this runner's graph, on `inputs`; answers its results.
@@ -104,7 +102,7 @@ impl CpuRunner {
         self.run_observed(plan, inputs, |_| ())
     }
 
-    /// As [`CpuRunner::run`]; calls `observe` after each step with the nodes of the graph that it computed together.
+    /// As [`CpuRunner::run`]; calls `observe` when the inputs are laid out, and then after each step with its node of the graph.
     ///
     /// # Errors
     /// As [`CpuRunner::run`].
@@ -112,7 +110,7 @@ impl CpuRunner {
         &self,
         plan: &Plan,
         inputs: &[HostTensor],
-        observe: impl FnMut(&[usize]) + Send,
+        observe: impl FnMut(Option<usize>) + Send,
     ) -> Result<Vec<HostTensor>> {
         // On one of the pool's threads: from outside, every step would wait for the pool to wake up.
         rayon::scope(|_| self.run_steps(plan, inputs, observe))
@@ -122,9 +120,9 @@ impl CpuRunner {
         &self,
         plan: &Plan,
         inputs: &[HostTensor],
-        mut observe: impl FnMut(&[usize]),
+        mut observe: impl FnMut(Option<usize>),
     ) -> Result<Vec<HostTensor>> {
-        let schedule = Schedule::new(&self.graph, &self.groups, plan);
+        let schedule = Schedule::new(&self.graph, plan);
         let mut slots = self.arena.lock().map(|mut arena| std::mem::take(&mut *arena)).unwrap_or_default();
         slots.resize_with(slots.len().max(schedule.slots.len()), Vec::new);
         for (slot, &elements) in slots.iter_mut().zip(&schedule.slots) {
@@ -139,14 +137,16 @@ impl CpuRunner {
             // The padding lanes keep what an earlier run left: finite, and read by nobody.
             pack(input, &mut slots[*slot]);
         }
-        observe(&[]);
+        observe(None);
         for step in &schedule.steps {
-            let group = &self.groups[step.group];
             let mut output = std::mem::take(&mut slots[step.output]);
-            let inputs: Vec<&[f32]> = step.inputs.iter().map(|&(slot, shape)| &slots[slot][..stored(shape)]).collect();
-            self.run_group(group, &step.io, inputs, &mut output);
+            let places = step.inputs.iter().zip(&step.io.inputs);
+            let inputs: Vec<&[f32]> = places.map(|(&slot, place)| &slots[slot][..stored(place.shape)]).collect();
+            let op = &self.graph.nodes()[step.node].op;
+            let result = &mut output[..stored(step.io.output.shape)];
+            run_operator(op, &step.io, &self.weights[step.node], &inputs, result);
             slots[step.output] = output;
-            observe(&group.nodes());
+            observe(Some(step.node));
         }
         let outputs = schedule.outputs.iter().zip(&plan.outputs);
         let results = outputs.map(|(slot, (_, place))| unpack(&slots[*slot], place.shape)).collect();
@@ -154,35 +154,6 @@ impl CpuRunner {
             *arena = slots;
         }
         results
-    }
-
-    fn run_group(&self, group: &Group, io: &Io, mut inputs: Vec<&[f32]>, output: &mut [f32]) {
-        let op = |index: usize| &self.graph.nodes()[index].op;
-        let weights = &self.weights[group.node];
-        let mut fused = conv2d::Fused::default();
-        if let Some((index, Op::LayerNorm(norm))) = group.norm.map(|index| (index, op(index))) {
-            fused.norm = Some((norm, &self.weights[index][0]));
-        }
-        if let Some(index) = group.concat {
-            let channels = self.graph.channels(self.graph.nodes()[index].inputs[1]);
-            fused.second = Some((inputs.remove(1), channels));
-        }
-        let mut shape = io.output.shape;
-        if let Some((index, Op::Gate(gate))) = group.gate.map(|index| (index, op(index))) {
-            fused.gate = Some((gate.channels, gate.activation, &self.weights[index][0]));
-            shape = shape.with_channels(gate.channels);
-        }
-        let output = &mut output[..stored(shape)];
-        let linear: Conv2d;
-        let conv = match op(group.node) {
-            Op::Conv2d(conv) => conv,
-            Op::Linear(op) => {
-                linear = linear::as_conv(op);
-                &linear
-            }
-            other => return run_operator(other, io, weights, &inputs, output),
-        };
-        conv2d::run_fused(conv, io, weights, &inputs, fused, output);
     }
 }
 

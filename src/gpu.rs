@@ -393,7 +393,7 @@ impl GpuRunner {
                 Binding::Output => arena.binding(step.output, step.io.output.shape, self.precision),
                 Binding::Weight(i) => self.weights.whole(step.node, i)?,
                 Binding::Block { weight, start, bytes } => self.weights.block(step.node, weight, start, bytes)?,
-                Binding::Scratch { index, elements } => arena.scratch(index, elements, self.precision),
+                Binding::Scratch { index, elements } => arena.scratch(index, elements, self.precision)?,
             };
             entries.push(wgpu::BindGroupEntry { binding: index as u32 + 1, resource });
         }

@@ -14,6 +14,7 @@ pub mod plan;
 pub mod reach;
 pub mod segment;
 mod separate;
+mod surround;
 
 pub use plan::{Plan, Step};
 

@@ -11,6 +11,7 @@ use crate::error::{Error, Result};
 pub use crate::tensor::Param;
 use crate::tensor::Shape;
 
+mod around;
 pub mod blocks;
 pub mod dispatch;
 mod matrices;
@@ -31,6 +32,7 @@ macro_rules! for_each_operator {
             Conv2d => conv2d,
             ConvTranspose2d => conv_transpose2d,
             Crop => crop,
+            FusedConv => fused_conv,
             Gate => gate,
             GlobalPool => global_pool,
             Gram => gram,

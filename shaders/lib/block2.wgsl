@@ -12,8 +12,5 @@ fn bias(group: u32) -> block {
 }
 
 fn store_block(pixel: u32, group: u32, sum: block) {
-    store(pixel, group, sum[0]);
-    if group + 1u < params.dst_groups {
-        store(pixel, group + 1u, sum[1]);
-    }
+    store_two(pixel, group, sum[0], sum[1]);
 }

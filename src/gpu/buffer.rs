@@ -24,7 +24,8 @@ impl Guard {
 /// The activation slots, and what operators use between their launches.
 pub(super) struct Arena {
     slots: Vec<wgpu::Buffer>,
-    scratch: Vec<wgpu::Buffer>,
+    /// By index; those that no operator named yet are missing.
+    scratch: Vec<Option<wgpu::Buffer>>,
     guard: Guard,
 }
 
@@ -74,27 +75,36 @@ impl Arena {
         for binding in dispatches.into_iter().flat_map(|dispatch| &dispatch.bindings) {
             let Binding::Scratch { index, elements } = *binding else { continue };
             let bytes = (elements * precision.bytes()).next_multiple_of(256);
-            if self.scratch.get(index).is_some_and(|buffer| buffer.size() >= bytes) {
+            if self.scratch.len() <= index {
+                self.scratch.resize(index + 1, None);
+            }
+            if self.scratch[index].as_ref().is_some_and(|buffer| buffer.size() >= bytes) {
                 continue;
             }
             let usage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_DST;
             let buffer = context.create_buffer("scratch", bytes, usage);
-            match self.scratch.get_mut(index) {
-                Some(small) => std::mem::replace(small, buffer).destroy(),
-                // An operator names them in their order.
-                None => self.scratch.push(buffer),
+            if let Some(small) = self.scratch[index].replace(buffer) {
+                small.destroy();
             }
             changed = true;
         }
         changed
     }
 
-    pub(super) fn scratch(&self, index: usize, elements: u64, precision: Precision) -> wgpu::BindingResource<'_> {
-        wgpu::BindingResource::Buffer(wgpu::BufferBinding {
-            buffer: &self.scratch[index],
+    /// # Errors
+    /// [`Error::Device`] if [`Arena::fit_scratch`] was not told of it.
+    pub(super) fn scratch(
+        &self,
+        index: usize,
+        elements: u64,
+        precision: Precision,
+    ) -> Result<wgpu::BindingResource<'_>> {
+        let buffer = self.scratch.get(index).and_then(Option::as_ref);
+        Ok(wgpu::BindingResource::Buffer(wgpu::BufferBinding {
+            buffer: buffer.ok_or_else(|| Error::Device("a kernel asks for scratch memory that is not there".into()))?,
             offset: 0,
             size: wgpu::BufferSize::new(elements * precision.bytes()),
-        })
+        }))
     }
 
     pub(super) fn binding(&self, slot: usize, shape: Shape, precision: Precision) -> wgpu::BindingResource<'_> {
@@ -146,7 +156,7 @@ impl Arena {
     /// Fills slots, guard zones and scratch memory; nothing to do without a guard.
     pub(super) fn fill_guards(&self, context: &Context, plan: &Plan) {
         if self.guard.bytes > 0 {
-            for slot in self.slots[..plan.slots.len()].iter().chain(&self.scratch) {
+            for slot in self.slots[..plan.slots.len()].iter().chain(self.scratch.iter().flatten()) {
                 context.queue().write_buffer(slot, 0, &vec![Guard::PATTERN; slot.size() as usize]);
             }
         }

@@ -6,7 +6,9 @@ use super::device::Context;
 use super::{GpuRunner, Guard, Precision};
 use crate::error::{Error, Result};
 use crate::graph::{Graph, Value};
+use crate::ops::activation::Function;
 use crate::ops::conv2d::Conv2d;
+use crate::ops::layer_norm::LayerNorm;
 use crate::ops::{Border, Param, Place, Traits};
 use crate::tensor::{HostTensor, Shape};
 
@@ -57,15 +59,18 @@ async fn run(
     Ok(results)
 }
 
-/// Three convolutions: three taps square, one tap, and five square over a reflected border.
+/// Three convolutions: three taps square, one tap behind layer norm and before a gate, and five square over a reflected border.
 fn convolutions() -> Result<Arc<Graph>> {
     let mut graph = Graph::new();
     let input = graph.input(SHAPE.channels);
     let x = push(&mut graph, input, Conv2d::same(SHAPE.channels, WIDE, 3, Border::Zero))?;
-    let x = push(&mut graph, x, Conv2d::new(WIDE, NARROW, [1, 1]))?;
+    let norm = LayerNorm { channels: WIDE, eps: 1e-5, center: true, weight: false, bias: false };
+    let x = graph.push(norm, &[x], vec![])?;
+    let x = push(&mut graph, x, Conv2d::new(WIDE, 2 * NARROW, [1, 1]))?;
+    let x = graph.gate(x, Function::Identity)?;
     let x = push(&mut graph, x, Conv2d::same(NARROW, NARROW, 5, Border::Reflect))?;
     graph.set_output(x);
-    Ok(Arc::new(graph))
+    Ok(Arc::new(graph.fused()?))
 }
 
 fn push(graph: &mut Graph, input: Value, op: Conv2d) -> Result<Value> {

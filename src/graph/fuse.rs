@@ -1,4 +1,4 @@
-//! Fusion: padding, scale and shift, residuals and activations move into the operator beside them.
+//! Fusion: padding, scale and shift, residuals and activations move into the operator beside them; [`super::surround`] does the rest.
 //!
 //! Every rule takes an operator and the one that computes its input. If nobody else reads that value, the two become
 //! one: less memory traffic, and no difference in the result but rounding.
@@ -19,10 +19,7 @@ impl Graph {
     /// # Errors
     /// As [`Graph::push`]; a graph that could be built can be fused.
     pub fn fused(&self) -> Result<Self> {
-        let mut uses = vec![0usize; self.values.len()];
-        for value in self.nodes.iter().flat_map(|node| &node.inputs).chain(&self.outputs) {
-            uses[value.0] += 1;
-        }
+        let uses = self.uses();
         let mut fused = Self { nodes: Vec::new(), values: self.values.clone(), ..self.clone() };
         for node in &self.nodes {
             let node = fold_padding(&mut fused.nodes, node.clone(), &uses);
@@ -30,12 +27,21 @@ impl Graph {
                 fused.nodes.push(node);
             }
         }
-        fused.separated()
+        Ok(fused.separated()?.surrounded())
+    }
+
+    /// How often every value is read, by operators or as a result.
+    pub(super) fn uses(&self) -> Vec<usize> {
+        let mut uses = vec![0usize; self.values.len()];
+        for value in self.nodes.iter().flat_map(|node| &node.inputs).chain(&self.outputs) {
+            uses[value.0] += 1;
+        }
+        uses
     }
 }
 
 /// The last operators' index that computes `value`, if `value` has no other reader.
-fn sole_producer(nodes: &[Node], value: Value, uses: &[usize]) -> Option<usize> {
+pub(super) fn sole_producer(nodes: &[Node], value: Value, uses: &[usize]) -> Option<usize> {
     (uses[value.0] == 1).then(|| nodes.iter().rposition(|node| node.output == value)).flatten()
 }
 

@@ -96,9 +96,16 @@ impl Blocks {
         Self { rows, groups: out_groups.div_ceil(count), count, uniform }
     }
 
-    /// As [`Blocks::new`], for a storage buffer whatever their size.
-    pub(super) fn stored(rows: usize, out_channels: usize) -> Self {
-        Self { uniform: false, ..Self::new(rows, out_channels) }
+    /// The same for a storage buffer whatever their size.
+    pub(super) fn stored(self) -> Self {
+        Self { uniform: false, ..self }
+    }
+
+    /// The same with an even number of groups in each block, for a gate.
+    pub(super) fn paired(self) -> Self {
+        let all = self.groups * self.count;
+        let groups = if self.groups.is_multiple_of(2) { self.groups } else { 2 };
+        Self { groups, count: all.div_ceil(groups), ..self }
     }
 
     /// Rows from one block to the next.

@@ -6,9 +6,10 @@
 //! `torch.nn.functional.pad`.
 
 use super::activation::Function;
+use super::around::Around;
 use super::blocks::{self, Blocks, block_shaders};
 use super::dispatch::{self, Binding, Dispatch, Packed, Shader, Traits, WORKGROUP, params};
-use super::linear::{pack_epilogue, store_constants};
+use super::linear::pack_epilogue;
 use super::matrices::{self, MatrixConvolution};
 use super::winograd;
 use super::{Axis, Border, Io, Operator, Param, Scale, Span, extents, to_u32};
@@ -143,14 +144,14 @@ pub const SHADERS: &[&Shader] = &[
     winograd::SHADERS[0], winograd::SHADERS[1],
 ];
 
-block_shaders!(DIRECT, DIRECT_VARIANTS, "conv2d", Params::FIELDS, [dispatch::ACTIVATION, dispatch::BORDER, dispatch::STORE]);
-block_shaders!(SLIDE, SLIDE_VARIANTS, "conv2d_slide", Params::FIELDS, [dispatch::ACTIVATION, dispatch::BORDER, dispatch::STORE]);
-block_shaders!(ROW, ROW_VARIANTS, "conv2d_row", Params::FIELDS, [dispatch::ACTIVATION, dispatch::BORDER, dispatch::STORE]);
+block_shaders!(DIRECT, DIRECT_VARIANTS, "conv2d", Params::FIELDS, [dispatch::ACTIVATION, dispatch::BORDER, dispatch::SOURCE, dispatch::STORE]);
+block_shaders!(SLIDE, SLIDE_VARIANTS, "conv2d_slide", Params::FIELDS, [dispatch::ACTIVATION, dispatch::BORDER, dispatch::SOURCE, dispatch::STORE]);
+block_shaders!(ROW, ROW_VARIANTS, "conv2d_row", Params::FIELDS, [dispatch::ACTIVATION, dispatch::BORDER, dispatch::SOURCE, dispatch::STORE]);
 
 static DEPTHWISE: Shader = Shader {
     name: "conv2d_depthwise",
     source: include_str!("../../shaders/conv2d_depthwise.wgsl"),
-    library: &[dispatch::ACTIVATION, dispatch::BORDER, dispatch::STORE],
+    library: &[dispatch::ACTIVATION, dispatch::BORDER, dispatch::LANES, dispatch::STORE],
     params: Params::FIELDS,
 };
 
@@ -183,11 +184,103 @@ impl Conv2d {
         suits.then(|| MatrixConvolution::new(traits, channels, self.kernel, self.dilation, padding, self.border)).flatten()
     }
 
-    fn blocks(&self) -> Blocks {
-        Blocks::new(self.kernel[0] * self.kernel[1] * self.in_channels.next_multiple_of(LANES), self.out_channels)
+    fn blocks(&self, gate: bool) -> Blocks {
+        let rows = self.kernel[0] * self.kernel[1] * self.in_channels.next_multiple_of(LANES);
+        let blocks = Blocks::new(rows, self.out_channels);
+        if gate { blocks.paired() } else { blocks }
     }
 
-    fn constants(&self) -> Vec<(&'static str, f64)> {
+    /// As [`Operator::pack_device`]; with a gate the channels are those of [`Around::gate`].
+    pub(super) fn pack_around(&self, params: &[Param], traits: Traits, gate: bool) -> Result<Vec<Packed>> {
+        let mut packed = self.pack(params)?.into_iter();
+        let matrix = packed.next().unwrap_or_default();
+        let weight = if self.is_depthwise() {
+            Packed::Stored(matrix)
+        } else if let Some(convolution) = self.with_matrices(traits) {
+            convolution.pack(&matrix)
+        } else if winograd::suits(self, traits) {
+            let rest = packed.map(Packed::Stored).chain([winograd::no_bias(self)]);
+            return Ok(std::iter::once(winograd::pack(self, &matrix)).chain(rest).collect());
+        } else if self.sharing() == Sharing::None {
+            self.blocks(gate).pack(&matrix, |row| row)
+        } else {
+            // From [ky][i][kx][lane] to [ky][kx][i][lane].
+            let (groups, width) = (self.in_channels.div_ceil(LANES), self.kernel[1]);
+            self.blocks(gate).pack(&matrix, |row| {
+                let (line, kx, lane) = (row / (width * LANES), row / LANES % width, row % LANES);
+                ((line / groups * width + kx) * groups + line % groups) * LANES + lane
+            })
+        };
+        Ok(std::iter::once(weight).chain(packed.map(Packed::Stored)).collect())
+    }
+
+    /// As [`Operator::dispatches`], with what is around the sums; `io` has their channels.
+    pub(super) fn dispatches_around(&self, io: &Io, traits: Traits, around: &Around) -> Result<Vec<Dispatch>> {
+        if let Some(convolution) = self.with_matrices(traits) {
+            return Ok(vec![convolution.dispatch(io, around, self.residual, self.activation)?]);
+        }
+        if winograd::suits(self, traits) {
+            return winograd::dispatches(self, io, around);
+        }
+        let (src, dst) = (io.inputs[0].shape, io.output.shape);
+        let [src_width, src_height, src_groups] = extents(src)?;
+        let [dst_width, dst_height, dst_groups] = extents(dst)?;
+        let params = Params {
+            src_width,
+            src_height,
+            src_groups,
+            dst_width,
+            dst_height,
+            dst_groups,
+            pad_left: to_u32(self.padding[1][0])? as i32,
+            pad_top: to_u32(self.padding[0][0])? as i32,
+            group: 0,
+            block: 0,
+            row: 0,
+        };
+        let constants = self.constants(around);
+        let dispatch = |shader, params: Params, weight| Dispatch {
+            shader,
+            constants: constants.clone(),
+            params: params.bytes(),
+            bindings: around.bindings(weight, self.residual),
+            workgroups: [0; 3],
+        };
+        if self.is_depthwise() {
+            return Ok(vec![self.depthwise(params, around)]);
+        }
+        let variants = match self.sharing() {
+            Sharing::None => &DIRECT_VARIANTS,
+            Sharing::Three => &ROW_VARIANTS,
+            Sharing::Slide => &SLIDE_VARIANTS,
+        };
+        let runs = to_u32(dst.width.div_ceil(blocks::PIXELS as usize) * dst.height)?;
+        self.blocks(around.gate.is_some()).dispatches(variants, runs, 1, |shader, group, block, row, weight| {
+            dispatch(shader, Params { group, block, row, ..params }, weight)
+        })
+    }
+
+    /// The launch of the kernel without sums over channels.
+    fn depthwise(&self, params: Params, around: &Around) -> Dispatch {
+        let mut constants = vec![("HALF", around.gate.unwrap_or(0) as f64)];
+        constants.extend(self.constants(around));
+        let depth = if around.gate.is_some() { params.dst_groups / 2 } else { params.dst_groups };
+        Dispatch {
+            shader: &DEPTHWISE,
+            constants,
+            params: params.bytes(),
+            bindings: vec![
+                Binding::Input(0),
+                Binding::Weight(0),
+                Binding::Weight(1),
+                around.residual(self.residual),
+                Binding::Output,
+            ],
+            workgroups: [params.dst_width.div_ceil(WORKGROUP), params.dst_height.div_ceil(WORKGROUP), depth],
+        }
+    }
+
+    fn constants(&self, around: &Around) -> Vec<(&'static str, f64)> {
         let mut constants = vec![
             ("KERNEL_HEIGHT", self.kernel[0] as f64),
             ("STRIDE_Y", self.stride[0] as f64),
@@ -206,7 +299,10 @@ impl Conv2d {
                 ("DILATION_X", self.dilation[1] as f64),
             ]),
         }
-        constants.extend(store_constants(self.residual, self.activation));
+        if !self.is_depthwise() {
+            constants.extend(around.source_constants());
+        }
+        constants.extend(around.store_constants(self.residual, self.activation));
         constants
     }
 }
@@ -276,26 +372,7 @@ impl Operator for Conv2d {
     }
 
     fn pack_device(&self, params: &[Param], traits: Traits) -> Result<Vec<Packed>> {
-        let mut packed = self.pack(params)?.into_iter();
-        let matrix = packed.next().unwrap_or_default();
-        let weight = if self.is_depthwise() {
-            Packed::Stored(matrix)
-        } else if let Some(convolution) = self.with_matrices(traits) {
-            convolution.pack(&matrix)
-        } else if winograd::suits(self, traits) {
-            let rest = packed.map(Packed::Stored).chain([winograd::no_bias(self)]);
-            return Ok(std::iter::once(winograd::pack(self, &matrix)).chain(rest).collect());
-        } else if self.sharing() == Sharing::None {
-            self.blocks().pack(&matrix, |row| row)
-        } else {
-            // From [ky][i][kx][lane] to [ky][kx][i][lane].
-            let (groups, width) = (self.in_channels.div_ceil(LANES), self.kernel[1]);
-            self.blocks().pack(&matrix, |row| {
-                let (line, kx, lane) = (row / (width * LANES), row / LANES % width, row % LANES);
-                ((line / groups * width + kx) * groups + line % groups) * LANES + lane
-            })
-        };
-        Ok(std::iter::once(weight).chain(packed.map(Packed::Stored)).collect())
+        self.pack_around(params, traits, false)
     }
 
     fn flops(&self, io: &Io) -> u64 {
@@ -310,59 +387,6 @@ impl Operator for Conv2d {
     }
 
     fn dispatches(&self, io: &Io, traits: Traits) -> Result<Vec<Dispatch>> {
-        if let Some(convolution) = self.with_matrices(traits) {
-            let store = store_constants(self.residual, self.activation);
-            return Ok(vec![convolution.dispatch(io, store, self.residual.map(|_| 1))?]);
-        }
-        if winograd::suits(self, traits) {
-            return winograd::dispatches(self, io);
-        }
-        let (src, dst) = (io.inputs[0].shape, io.output.shape);
-        let [src_width, src_height, src_groups] = extents(src)?;
-        let [dst_width, dst_height, dst_groups] = extents(dst)?;
-        let params = Params {
-            src_width,
-            src_height,
-            src_groups,
-            dst_width,
-            dst_height,
-            dst_groups,
-            pad_left: to_u32(self.padding[1][0])? as i32,
-            pad_top: to_u32(self.padding[0][0])? as i32,
-            group: 0,
-            block: 0,
-            row: 0,
-        };
-        let constants = self.constants();
-        let dispatch = |shader, params: Params, weight| Dispatch {
-            shader,
-            constants: constants.clone(),
-            params: params.bytes(),
-            // Without a residual its binding reads the source, which the kernel then never does.
-            bindings: vec![
-                Binding::Input(0),
-                weight,
-                Binding::Weight(1),
-                Binding::Input(usize::from(self.residual.is_some())),
-                Binding::Output,
-            ],
-            workgroups: [
-                params.dst_width.div_ceil(WORKGROUP),
-                params.dst_height.div_ceil(WORKGROUP),
-                params.dst_groups,
-            ],
-        };
-        if self.is_depthwise() {
-            return Ok(vec![dispatch(&DEPTHWISE, params, Binding::Weight(0))]);
-        }
-        let variants = match self.sharing() {
-            Sharing::None => &DIRECT_VARIANTS,
-            Sharing::Three => &ROW_VARIANTS,
-            Sharing::Slide => &SLIDE_VARIANTS,
-        };
-        let runs = to_u32(dst.width.div_ceil(blocks::PIXELS as usize) * dst.height)?;
-        self.blocks().dispatches(variants, runs, 1, |shader, group, block, row, weight| {
-            dispatch(shader, Params { group, block, row, ..params }, weight)
-        })
+        self.dispatches_around(io, traits, &Around::default())
     }
 }

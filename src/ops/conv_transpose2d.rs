@@ -6,9 +6,10 @@
 //! `i * stride + k * dilation - padding = y`.
 
 use super::activation::Function;
+use super::around::Around;
 use super::blocks::{self, Blocks, block_shaders};
 use super::dispatch::{self, Binding, Dispatch, Packed, Shader, Traits, params};
-use super::linear::{pack_epilogue, store_constants};
+use super::linear::pack_epilogue;
 use super::{Axis, Io, Operator, Param, Scale, Span, extents, to_u32};
 use crate::error::{Error, Result};
 use crate::tensor::LANES;
@@ -234,7 +235,7 @@ impl Operator for ConvTranspose2d {
             ("DILATION_Y", self.dilation[0] as f64),
             ("DILATION_X", self.dilation[1] as f64),
         ];
-        constants.extend(store_constants(None, self.activation));
+        constants.extend(Around::default().store_constants(None, self.activation));
         // Every phase, the pixels that are `stride` apart, has layers of its own, as many runs as the first one.
         let columns = dst.width.div_ceil(self.stride[1]).div_ceil(blocks::PIXELS as usize);
         let runs = to_u32(columns * dst.height.div_ceil(self.stride[0]))?;

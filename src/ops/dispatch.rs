@@ -52,7 +52,12 @@ pub const LANES: Library = library!("lanes");
 /// `border(position, size, rule)`: the pixel that stands for one outside the image.
 pub const BORDER: Library = library!("border");
 
-/// `store(pixel, group, sum)`: residual, activation and write; by the override `RESIDUAL`.
+/// `pixel_moments(base, groups, channels, eps)`: mean and inverse deviation of a pixel's channels.
+pub const PIXEL_MOMENTS: Library = library!("pixel_moments");
+/// `place(pixel, weight)` and `load4(place, group)`: one image, two joined, or one with layer norm, by the overrides `JOINED` and
+/// `NORM`.
+pub const SOURCE: Library = library!("source");
+/// `store(pixel, group, sum)` and `store_two`: residual, activation, gate and write; by the overrides `RESIDUAL` and `GATE`.
 pub const STORE: Library = library!("store");
 
 /// The storage type's definitions in f32.

@@ -57,7 +57,7 @@ pub const SHADERS: &[&Shader] = &[&SHADER];
 static SHADER: Shader = Shader {
     name: "layer_norm",
     source: include_str!("../../shaders/layer_norm.wgsl"),
-    library: &[dispatch::LANES],
+    library: &[dispatch::LANES, dispatch::PIXEL_MOMENTS],
     params: Params::FIELDS,
 };
 

@@ -5,6 +5,7 @@
 //! over the channel axis.
 
 use super::activation::{self, Function};
+use super::around::Around;
 use super::conv2d::Residual;
 use super::blocks::{self, Blocks, block_shaders};
 use super::dispatch::{self, Binding, Dispatch, Packed, Shader, Traits, params};
@@ -45,16 +46,6 @@ pub(crate) fn pack_epilogue(bias: Option<&Param>, slopes: Option<&Param>, channe
     Ok(epilogue)
 }
 
-/// The overrides of what `store.wgsl` and `activation.wgsl` do.
-pub(crate) fn store_constants(residual: Option<Residual>, activation: Function) -> Vec<(&'static str, f64)> {
-    let residual = match residual {
-        None => 0.0,
-        Some(Residual::BeforeActivation) => 1.0,
-        Some(Residual::AfterActivation) => 2.0,
-    };
-    std::iter::once(("RESIDUAL", residual)).chain(activation.constants()).collect()
-}
-
 params! {
     struct Params {
         pixels: u32, src_groups: u32, dst_groups: u32,
@@ -66,7 +57,7 @@ params! {
 /// The kernels of this operator.
 pub const SHADERS: &[&Shader] = &LIST;
 
-block_shaders!(LIST, VARIANTS, "linear", Params::FIELDS, [dispatch::ACTIVATION, dispatch::STORE]);
+block_shaders!(LIST, VARIANTS, "linear", Params::FIELDS, [dispatch::ACTIVATION, dispatch::SOURCE, dispatch::STORE]);
 
 /// Pixels that eight neighbouring invocations compute together: those of one matrix are a multiple of it.
 pub(super) const RUN: usize = 64;
@@ -82,14 +73,19 @@ pub(super) fn products(
 ) -> Result<Dispatch> {
     let matrix_pixels = to_u32(pixels)?;
     let pixels = to_u32(matrices * pixels)?;
-    let constants = store_constants(None, Function::Identity);
+    let constants = constants(&Around::default(), None, Function::Identity);
     blocks.products(&VARIANTS, matrices, pixels.div_ceil(blocks::PIXELS), |shader, [block, matrix], row, weight| Dispatch {
         shader,
         constants: constants.clone(),
         params: Params { pixels, src_groups, dst_groups, group: 0, block, row, matrix, matrix_pixels }.bytes(),
-        bindings: vec![source, weight, zeros, source, result],
+        bindings: vec![source, weight, zeros, source, source, source, result],
         workgroups: [0; 3],
     })
+}
+
+/// The overrides of `linear.wgsl`.
+fn constants(around: &Around, residual: Option<Residual>, activation: Function) -> Vec<(&'static str, f64)> {
+    around.source_constants().into_iter().chain(around.store_constants(residual, activation)).collect()
 }
 
 impl Linear {
@@ -99,8 +95,39 @@ impl Linear {
         MatrixConvolution::new(traits, channels, [1, 1], [1, 1], [0, 0], Border::Zero)
     }
 
-    fn blocks(&self) -> Blocks {
-        Blocks::new(self.in_channels.next_multiple_of(LANES), self.out_channels)
+    fn blocks(&self, gate: bool) -> Blocks {
+        let blocks = Blocks::new(self.in_channels.next_multiple_of(LANES), self.out_channels);
+        if gate { blocks.paired() } else { blocks }
+    }
+
+    /// As [`Operator::pack_device`]; with a gate the channels are those of [`Around::gate`].
+    pub(super) fn pack_around(&self, params: &[Param], traits: Traits, gate: bool) -> Result<Vec<Packed>> {
+        let mut packed = self.pack(params)?.into_iter();
+        let matrix = packed.next().unwrap_or_default();
+        let weight = match self.with_matrices(traits) {
+            Some(convolution) => convolution.pack(&matrix),
+            None => self.blocks(gate).pack(&matrix, |row| row),
+        };
+        Ok(std::iter::once(weight).chain(packed.map(Packed::Stored)).collect())
+    }
+
+    /// As [`Operator::dispatches`], with what is around the sums; `io` has their channels.
+    pub(super) fn dispatches_around(&self, io: &Io, traits: Traits, around: &Around) -> Result<Vec<Dispatch>> {
+        if let Some(convolution) = self.with_matrices(traits) {
+            return Ok(vec![convolution.dispatch(io, around, self.residual, self.activation)?]);
+        }
+        let pixels = to_u32(io.output.shape.pixels()?)?;
+        let src_groups = to_u32(io.inputs[0].shape.channel_groups())?;
+        let dst_groups = to_u32(io.output.shape.channel_groups())?;
+        let constants = constants(around, self.residual, self.activation);
+        let runs = pixels.div_ceil(blocks::PIXELS);
+        self.blocks(around.gate.is_some()).dispatches(&VARIANTS, runs, 1, |shader, group, block, row, weight| Dispatch {
+            shader,
+            constants: constants.clone(),
+            params: Params { pixels, src_groups, dst_groups, group, block, row, matrix: 0, matrix_pixels: pixels }.bytes(),
+            bindings: around.bindings(weight, self.residual),
+            workgroups: [0; 3],
+        })
     }
 }
 
@@ -151,13 +178,7 @@ impl Operator for Linear {
     }
 
     fn pack_device(&self, params: &[Param], traits: Traits) -> Result<Vec<Packed>> {
-        let mut packed = self.pack(params)?.into_iter();
-        let matrix = packed.next().unwrap_or_default();
-        let weight = match self.with_matrices(traits) {
-            Some(convolution) => convolution.pack(&matrix),
-            None => self.blocks().pack(&matrix, |row| row),
-        };
-        Ok(std::iter::once(weight).chain(packed.map(Packed::Stored)).collect())
+        self.pack_around(params, traits, false)
     }
 
     fn flops(&self, io: &Io) -> u64 {
@@ -167,27 +188,6 @@ impl Operator for Linear {
     }
 
     fn dispatches(&self, io: &Io, traits: Traits) -> Result<Vec<Dispatch>> {
-        if let Some(convolution) = self.with_matrices(traits) {
-            return Ok(vec![convolution.dispatch(io, store_constants(self.residual, self.activation), self.residual.map(|_| 1))?]);
-        }
-        let pixels = to_u32(io.output.shape.pixels()?)?;
-        let src_groups = to_u32(io.inputs[0].shape.channel_groups())?;
-        let dst_groups = to_u32(io.output.shape.channel_groups())?;
-        let constants = store_constants(self.residual, self.activation);
-        let runs = pixels.div_ceil(blocks::PIXELS);
-        self.blocks().dispatches(&VARIANTS, runs, 1, |shader, group, block, row, weight| Dispatch {
-            shader,
-            constants: constants.clone(),
-            params: Params { pixels, src_groups, dst_groups, group, block, row, matrix: 0, matrix_pixels: pixels }.bytes(),
-            // Without a residual its binding reads the source, which the kernel then never does.
-            bindings: vec![
-                Binding::Input(0),
-                weight,
-                Binding::Weight(1),
-                Binding::Input(usize::from(self.residual.is_some())),
-                Binding::Output,
-            ],
-            workgroups: [0; 3],
-        })
+        self.dispatches_around(io, traits, &Around::default())
     }
 }

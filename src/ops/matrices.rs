@@ -1,5 +1,8 @@
 //! Convolutions as products of matrices that the lanes of a subgroup hold together (`conv2d_matrix.wgsl`).
 
+use super::activation::Function;
+use super::around::Around;
+use super::conv2d::Residual;
 use super::dispatch::{self, Binding, Dispatch, Library, Matrices, Packed, Shader, Traits, library, params};
 use super::{Border, Io, extents, to_u32};
 use crate::error::Result;
@@ -24,8 +27,10 @@ params! {
 /// The kernel for either size of matrices.
 pub(super) const SHADERS: [&Shader; 2] = [&EIGHT, &SIXTEEN];
 
-static EIGHT: Shader = shader(&[library!("matrix8"), dispatch::ACTIVATION, dispatch::BORDER, dispatch::STORE]);
-static SIXTEEN: Shader = shader(&[library!("matrix16"), dispatch::ACTIVATION, dispatch::BORDER, dispatch::STORE]);
+static EIGHT: Shader =
+    shader(&[library!("matrix8"), dispatch::ACTIVATION, dispatch::BORDER, dispatch::SOURCE, dispatch::STORE]);
+static SIXTEEN: Shader =
+    shader(&[library!("matrix16"), dispatch::ACTIVATION, dispatch::BORDER, dispatch::SOURCE, dispatch::STORE]);
 
 const fn shader(library: &'static [Library]) -> Shader {
     let source = include_str!("../../shaders/conv2d_matrix.wgsl");
@@ -96,12 +101,13 @@ impl MatrixConvolution {
         Packed::Stored(packed)
     }
 
-    /// The launch; `constants` are those of its store, `residual` is the input that it adds.
+    /// The launch, with what is around the sums.
     pub(super) fn dispatch(
         &self,
         io: &Io,
-        store: Vec<(&'static str, f64)>,
-        residual: Option<usize>,
+        around: &Around,
+        residual: Option<Residual>,
+        activation: Function,
     ) -> Result<Dispatch> {
         let (mut src, mut dst) = (io.inputs[0].shape, io.output.shape);
         let [src_pixels, dst_pixels] = [to_u32(src.pixels()?)?, to_u32(dst.pixels()?)?];
@@ -134,7 +140,8 @@ impl MatrixConvolution {
             ("BORDER", f64::from(self.border as u32)),
             ("COLUMNS", columns as f64),
         ];
-        constants.extend(store);
+        constants.extend(around.source_constants());
+        constants.extend(around.store_constants(residual, activation));
         Ok(Dispatch {
             shader: match self.matrices {
                 Matrices::Eight => &EIGHT,
@@ -142,14 +149,7 @@ impl MatrixConvolution {
             },
             constants,
             params: params.bytes(),
-            bindings: vec![
-                Binding::Input(0),
-                Binding::Weight(0),
-                Binding::Weight(1),
-                // Without a residual its binding reads the source, which the kernel then never does.
-                Binding::Input(residual.unwrap_or(0)),
-                Binding::Output,
-            ],
+            bindings: around.bindings(Binding::Weight(0), residual),
             workgroups: [
                 to_u32(dst.width.div_ceil(self.matrices.edge()))?,
                 to_u32(dst.height.div_ceil(ROWS))?,

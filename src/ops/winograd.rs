@@ -8,6 +8,7 @@
 //! On a device it takes three launches for each band of patches: `winograd_source.wgsl`, the 16 products by `linear.wgsl`,
 //! `winograd_result.wgsl`. What is between them lies in scratch memory.
 
+use super::around::Around;
 use super::blocks::Blocks;
 use super::conv2d::Conv2d;
 use super::dispatch::{self, Binding, Dispatch, Packed, Shader, Traits, WORKGROUP, params};
@@ -64,7 +65,7 @@ pub(super) const SHADERS: [&Shader; 2] = [&SOURCE, &RESULT];
 static SOURCE: Shader = Shader {
     name: "winograd_source",
     source: include_str!("../../shaders/winograd_source.wgsl"),
-    library: &[dispatch::BORDER],
+    library: &[dispatch::BORDER, dispatch::SOURCE],
     params: SourceParams::FIELDS,
 };
 
@@ -90,7 +91,7 @@ pub(super) fn suits(op: &Conv2d, traits: Traits) -> bool {
 }
 
 fn blocks(op: &Conv2d) -> Blocks {
-    Blocks::stored(op.in_channels.next_multiple_of(LANES), op.out_channels)
+    Blocks::new(op.in_channels.next_multiple_of(LANES), op.out_channels).stored()
 }
 
 /// The weight matrix `[9 * padded_in, padded_out]` as 16 matrices in blocks.
@@ -105,11 +106,14 @@ pub(super) fn no_bias(op: &Conv2d) -> Packed {
 
 /// The launches. Weights are those of [`pack`], the epilogue, and those of
 /// [`no_bias`].
-pub(super) fn dispatches(op: &Conv2d, io: &Io) -> Result<Vec<Dispatch>> {
+pub(super) fn dispatches(op: &Conv2d, io: &Io, around: &Around) -> Result<Vec<Dispatch>> {
     let (src, dst) = (io.inputs[0].shape, io.output.shape);
     let [src_width, src_height, src_groups] = extents(src)?;
     let [dst_width, dst_height, dst_groups] = extents(dst)?;
-    let store = linear::store_constants(op.residual, op.activation);
+    let store = around.store_constants(op.residual, op.activation);
+    let source: Vec<_> =
+        [("BORDER", f64::from(op.border as u32))].into_iter().chain(around.source_constants()).collect();
+    let [extra, statistics] = around.source_bindings();
     // Outputs before the tile's own that complete its first patches.
     let [skip_y, skip_x] = io.output.origin.map(|origin| origin % 2);
     let [patches_y, patches_x] = [(dst.height + skip_y).div_ceil(2), (dst.width + skip_x).div_ceil(2)];
@@ -125,7 +129,7 @@ pub(super) fn dispatches(op: &Conv2d, io: &Io) -> Result<Vec<Dispatch>> {
         let workgroups = |groups: u32| [groups.div_ceil(WORKGROUP), (patches as u32).div_ceil(WORKGROUP), 1];
         all.push(Dispatch {
             shader: &SOURCE,
-            constants: vec![("BORDER", f64::from(op.border as u32))],
+            constants: source.clone(),
             params: SourceParams {
                 src_width,
                 src_height,
@@ -137,7 +141,7 @@ pub(super) fn dispatches(op: &Conv2d, io: &Io) -> Result<Vec<Dispatch>> {
                 matrix: to_u32(matrix)?,
             }
             .bytes(),
-            bindings: vec![Binding::Input(0), transformed],
+            bindings: vec![Binding::Input(0), extra, statistics, transformed],
             workgroups: workgroups(src_groups),
         });
         let bindings = [transformed, Binding::Weight(2), products];
@@ -156,14 +160,8 @@ pub(super) fn dispatches(op: &Conv2d, io: &Io) -> Result<Vec<Dispatch>> {
                 matrix: to_u32(matrix)?,
             }
             .bytes(),
-            // Without a residual its binding reads the products, which the kernel then does not.
-            bindings: vec![
-                products,
-                Binding::Weight(1),
-                if op.residual.is_some() { Binding::Input(1) } else { products },
-                Binding::Output,
-            ],
-            workgroups: workgroups(dst_groups),
+            bindings: vec![products, Binding::Weight(1), around.residual(op.residual), Binding::Output],
+            workgroups: workgroups(if around.gate.is_some() { dst_groups / 2 } else { dst_groups }),
         });
     }
     Ok(all)

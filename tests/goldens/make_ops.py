@@ -112,25 +112,42 @@ def concat(case):
     return inputs, [], torch.cat(inputs, 1)
 
 
-def conv2d(case):
-    channels, height, width = case.sizes("src")
-    x = case.normal(1, channels, height, width)
+def convolution(case, x):
+    """(weight and bias, the sums) of a case's convolution."""
+    channels = x.shape[1]
     kernel, groups, out = case.sizes("kernel"), case.integer("groups"), case.integer("out")
     weight = case.normal(out, channels // groups, *kernel, scale=(channels // groups * kernel[0] * kernel[1]) ** -0.5)
-    weight = weight.float().double()
-    params = [weight] + ([case.normal(out)] if case.integer("bias") else [])
-    y = F.conv2d(padded(case, x, case.sizes("pad", ",")), weight, params[1] if len(params) > 1 else None, case.sizes("stride"), 0,
+    params = [weight.float().double()] + ([case.normal(out)] if case.integer("bias") else [])
+    y = F.conv2d(padded(case, x, case.sizes("pad", ",")), *params[:1], params[1] if len(params) > 1 else None, case.sizes("stride"), 0,
                  case.sizes("dilation"), groups)
-    slopes = slopes_of(case, out)
-    inputs = [x]
-    if case.text("residual") != "none":
-        inputs.append(case.normal(*y.shape))
+    return params, y
+
+
+def linear_map(case, x):
+    """The same of a case's linear map."""
+    out, channels = case.integer("out"), x.shape[1]
+    weight = case.normal(out, channels, scale=channels**-0.5).float().double()
+    params = [weight] + ([case.normal(out)] if case.integer("bias") else [])
+    return params, F.linear(x.permute(0, 2, 3, 1), *params).permute(0, 3, 1, 2)
+
+
+def finished(case, y):
+    """(slopes, residual, the result) of sums with activation and residual."""
+    slopes = slopes_of(case, y.shape[1])
+    residual = [case.normal(*y.shape)] if case.text("residual") != "none" else []
     if case.text("residual") == "before":
-        y = y + inputs[1]
+        y = y + residual[0]
     y = activate(case, y, *slopes)
     if case.text("residual") == "after":
-        y = y + inputs[1]
-    return inputs, params + slopes, y
+        y = y + residual[0]
+    return slopes, residual, y
+
+
+def conv2d(case):
+    x = case.normal(1, *case.sizes("src"))
+    params, y = convolution(case, x)
+    slopes, residual, y = finished(case, y)
+    return [x] + residual, params + slopes, y
 
 
 def conv_transpose2d(case):
@@ -163,24 +180,12 @@ def global_pool(case):
 
 
 def linear(case):
-    channels, height, width = case.sizes("src")
-    x = case.normal(1, channels, height, width)
-    out = case.integer("out")
-    weight = case.normal(out, channels, scale=channels**-0.5).float().double()
-    params = [weight] + ([case.normal(out)] if case.integer("bias") else [])
-    y = F.linear(x.permute(0, 2, 3, 1), *params).permute(0, 3, 1, 2)
-    slopes = slopes_of(case, out)
-    inputs = [x]
-    if case.text("residual") != "none":
-        inputs.append(case.normal(*y.shape))
-    if case.text("residual") == "before":
-        y = y + inputs[1]
-    y = activate(case, y, *slopes)
-    if case.text("residual") == "after":
-        y = y + inputs[1]
+    x = case.normal(1, *case.sizes("src"))
+    params, y = linear_map(case, x)
+    slopes, residual, y = finished(case, y)
     if case.integer("rank") == 4:
-        params[0] = weight[:, :, None, None]
-    return inputs, params + slopes, y
+        params[0] = params[0][:, :, None, None]
+    return [x] + residual, params + slopes, y
 
 
 def pad(case):
@@ -233,18 +238,47 @@ def upsample(case):
     return [x], [], F.interpolate(x, scale_factor=scale, mode="nearest" if mode == "nearest" else "bilinear", **options)
 
 
-def layer_norm(case):
-    x = case.normal(1, *case.sizes("src")) + case.real("mean")
+def normalized(case, x):
+    """(weight and bias, the result) of a case's layer norm."""
     channels = x.shape[1]
     weight = case.normal(channels) if case.integer("weight") else None
-    bias = case.normal(channels) if case.integer("bias") else None
+    bias = case.normal(channels) if case.integer("bias" if "shift" not in case else "shift") else None
     if case.integer("center"):
         y = F.layer_norm(x.movedim(1, -1), (channels,), weight, bias, case.real("eps")).movedim(-1, 1)
     else:
         # Restormer's BiasFree_LayerNorm: the variance is about the mean, the result is not.
         y = x / torch.sqrt(x.var(1, keepdim=True, unbiased=False) + case.real("eps"))
         y = y * (1 if weight is None else weight.view(-1, 1, 1)) + (0 if bias is None else bias.view(-1, 1, 1))
-    return [x], [param for param in (weight, bias) if param is not None], y
+    return [param for param in (weight, bias) if param is not None], y
+
+
+def layer_norm(case):
+    x = case.normal(1, *case.sizes("src")) + case.real("mean")
+    params, y = normalized(case, x)
+    return [x], params, y
+
+
+def gated(case, x):
+    """(slopes, the result) of a case's gate."""
+    first, second = x.chunk(2, dim=1)
+    slopes = slopes_of(case, first.shape[1])
+    return slopes, activate(case, first, *slopes) * second
+
+
+def fused_conv(case):
+    x = case.normal(1, *case.sizes("src")) + case.real("mean")
+    inputs, norm = [x], []
+    if case.integer("join"):
+        inputs.append(case.normal(1, case.integer("join"), *x.shape[2:]))
+        x = torch.cat(inputs, 1)
+    if case.integer("norm"):
+        norm, x = normalized(case, x)
+    params, y = (linear_map if case.integer("linear") else convolution)(case, x)
+    if case.integer("gate"):
+        slopes, y = gated(case, y)
+        return inputs, params + norm + slopes, y
+    slopes, residual, y = finished(case, y)
+    return inputs + residual, params + slopes + norm, y
 
 
 def scale_shift(case):
@@ -303,9 +337,8 @@ def binary(case):
 
 def gate(case):
     x = case.normal(1, *case.sizes("src"))
-    first, second = x.chunk(2, dim=1)
-    slopes = slopes_of(case, first.shape[1])
-    return [x], slopes, activate(case, first, *slopes) * second
+    slopes, y = gated(case, x)
+    return [x], slopes, y
 
 
 def restormer_attention(qkv, temperature, heads):

@@ -1,4 +1,5 @@
-use sonolume::ops::activation::{Activation, Function};
+use sonolume::ops::activation::Activation;
+pub use sonolume::ops::activation::Function;
 
 use crate::harness::Case;
 

@@ -21,6 +21,7 @@ case_tables!(
     conv2d,
     conv_transpose2d,
     crop,
+    fused_conv,
     gate,
     global_pool,
     gram,

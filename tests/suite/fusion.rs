@@ -3,12 +3,17 @@
 use std::sync::Arc;
 
 use sonolume::cpu::CpuRunner;
+use sonolume::gpu::{GpuRunner, Precision};
 use sonolume::graph::{Graph, Value};
 use sonolume::ops::activation::Function;
 use sonolume::ops::concat::Concat;
 use sonolume::ops::conv2d::{Conv2d, Residual};
+use sonolume::ops::layer_norm::LayerNorm;
 use sonolume::ops::{Border, Param, Place};
 use sonolume::{HostTensor, Shape};
+
+use crate::harness::{assert_close, context};
+use crate::operators::{TOLERANCE, TOLERANCE_F16};
 
 /// A graph of one convolution with everything that one may have.
 fn graph(kernel: Vec<f32>, size: [usize; 2], border: Border) -> Graph {
@@ -45,7 +50,7 @@ fn kernels_of_rank_one_are_separated_and_answer_the_same() {
         let whole = graph(kernel.clone(), [5, 7], border);
         let separated = whole.fused().unwrap();
         assert_eq!((whole.nodes().len(), separated.nodes().len()), (1, 2));
-        crate::harness::assert_close(&format!("{border:?}"), &run(separated), &run(whole), 1e-6);
+        assert_close(&format!("{border:?}"), &run(separated), &run(whole), 1e-6);
     }
 }
 
@@ -59,48 +64,94 @@ fn other_kernels_are_not_separated() {
     }
 }
 
-/// What a convolution of two joined images answers, and how many nodes ran at most together. If the joined image is a result,
-/// too, it must be written.
-fn joined(channels: [usize; 2], conv: &Conv2d, is_result: bool) -> (HostTensor, usize) {
-    let values = |count: usize| (0..count).map(|i| (i * 37 % 101) as f32 / 101.0 - 0.4).collect::<Vec<_>>();
+/// Numbers in [-0.4, 0.6).
+fn values(count: usize) -> Vec<f32> {
+    (0..count).map(|i| (i * 37 % 101) as f32 / 101.0 - 0.4).collect()
+}
+
+fn param(name: &str, shape: Vec<usize>) -> Arc<Param> {
+    let count = shape.iter().product();
+    Arc::new(Param::new(name, shape, values(count)).unwrap())
+}
+
+/// Two joined images through a convolution, perhaps behind layer norm and before a gate; perhaps the joined image is a result, too.
+fn surrounded(channels: [usize; 2], conv: &Conv2d, norm: bool, gate: bool, is_result: bool) -> Graph {
     let mut graph = Graph::new();
     let images = channels.map(|channels| graph.input(channels));
     let both = graph.push(Concat, &images, vec![]).unwrap();
-    let weight = vec![conv.out_channels, conv.in_channels, conv.kernel[0], conv.kernel[1]];
-    let weight = Param::new("weight", weight.clone(), values(weight.iter().product())).unwrap();
-    let bias = Param::new("bias", vec![conv.out_channels], values(conv.out_channels)).unwrap();
-    let inputs: &[Value] = if conv.residual.is_some() { &[both, images[1]] } else { &[both] };
-    let output = graph.push(conv.clone(), inputs, vec![Arc::new(weight), Arc::new(bias)]).unwrap();
+    let all = conv.in_channels;
+    let mut source = both;
+    if norm {
+        let norm = LayerNorm { channels: all, eps: 1e-5, center: true, weight: true, bias: true };
+        source = graph.push(norm, &[both], vec![param("scale", vec![all]), param("shift", vec![all])]).unwrap();
+    }
+    let weight = param("weight", vec![conv.out_channels, all / conv.groups, conv.kernel[0], conv.kernel[1]]);
+    let inputs: &[Value] = if conv.residual.is_some() { &[source, images[1]] } else { &[source] };
+    let mut output = graph.push(conv.clone(), inputs, vec![weight, param("bias", vec![conv.out_channels])]).unwrap();
+    if gate {
+        output = graph.gate(output, Function::Gelu).unwrap();
+    }
     graph.set_output(output);
     if is_result {
         graph.add_output(both);
     }
+    graph
+}
+
+/// What a graph of two inputs answers on the CPU, or on the GPU in `precision`.
+fn answer(graph: Graph, channels: [usize; 2], precision: Option<Precision>) -> HostTensor {
     let shapes = channels.map(|channels| Shape::new(channels, 11, 10));
     let images = shapes.map(|shape| HostTensor::new(shape, values(shape.channels * 110)).unwrap());
     let plan = graph.plan(&shapes.map(Place::whole)).unwrap();
-    let mut most = 0;
-    let runner = CpuRunner::new(Arc::new(graph)).unwrap();
-    let mut results = runner.run_observed(&plan, &images, |nodes| most = most.max(nodes.len())).unwrap();
-    (results.swap_remove(0), most)
+    let graph = Arc::new(graph);
+    let mut results = match precision {
+        None => CpuRunner::new(graph).unwrap().run(&plan, &images).unwrap(),
+        Some(precision) => pollster::block_on(async {
+            let runner = GpuRunner::new(context(), graph, precision).await.unwrap();
+            runner.run(&plan, &images).await.unwrap()
+        }),
+    };
+    results.swap_remove(0)
 }
 
 #[test]
-fn convolutions_read_two_images_as_they_read_the_joined_one() {
+fn what_surrounds_a_convolution_is_computed_in_it() {
+    let same = |from, to, size, border| Conv2d { bias: true, ..Conv2d::same(from, to, size, border) };
     let wide = Conv2d { padding: [[3, 1], [0, 2]], stride: [2, 1], bias: true, ..Conv2d::new(9, 20, [5, 3]) };
-    for (channels, conv) in [
-        ([16, 16], Conv2d { bias: true, activation: Function::Relu, ..Conv2d::same(32, 16, 3, Border::Zero) }),
-        ([8, 1], Conv2d { bias: true, ..Conv2d::same(9, 16, 3, Border::Replicate) }),
-        ([3, 5], Conv2d { bias: true, ..Conv2d::same(8, 1, 7, Border::Reflect) }),
-        ([4, 5], wide),
+    let relu = Conv2d { activation: Function::Relu, ..same(32, 16, 3, Border::Zero) };
+    let added = Conv2d { residual: Some(Residual::BeforeActivation), ..same(8, 6, 3, Border::Zero) };
+    let depthwise = Conv2d { groups: 14, ..same(14, 14, 3, Border::Reflect) };
+    let grouped = Conv2d { groups: 2, ..same(8, 8, 3, Border::Zero) };
+    // Joined channels, convolution, norm, gate, and the operators that are left.
+    for (channels, conv, norm, gate, left) in [
+        ([16, 16], relu, false, false, 1),
+        ([8, 1], same(9, 16, 3, Border::Replicate), false, true, 1),
+        ([3, 5], same(8, 1, 7, Border::Reflect), false, false, 1),
+        ([4, 5], wide.clone(), false, false, 1),
+        ([2, 6], added.clone(), false, false, 1),
+        ([126, 6], same(132, 130, 3, Border::Reflect), false, true, 1),
         // Fewer channels than are read together: joined first.
-        ([1, 2], Conv2d { bias: true, ..Conv2d::same(3, 8, 3, Border::Reflect) }),
-        (
-            [2, 6],
-            Conv2d { bias: true, residual: Some(Residual::BeforeActivation), ..Conv2d::same(8, 6, 3, Border::Zero) },
-        ),
+        ([1, 2], same(3, 8, 3, Border::Reflect), false, false, 2),
+        // One thing before, the other is written.
+        ([4, 5], wide, true, true, 2),
+        ([2, 6], added.clone(), true, false, 2),
+        ([7, 7], depthwise.clone(), false, true, 2),
+        ([7, 7], depthwise, true, false, 3),
+        ([4, 4], grouped.clone(), true, false, 2),
+        ([4, 4], grouped, false, true, 3),
+        // No gate behind a residual.
+        ([2, 6], added, false, true, 2),
     ] {
-        let ((alone, together), (beside, apart)) = (joined(channels, &conv, false), joined(channels, &conv, true));
-        assert_eq!((together, apart), (if conv.in_channels < 4 { 1 } else { 2 }, 1), "{conv:?}");
-        assert_eq!(alone.data(), beside.data(), "{conv:?}");
+        let graph = |is_result| surrounded(channels, &conv, norm, gate, is_result);
+        let fused = || graph(false).fused().unwrap();
+        let case = format!("{conv:?} norm {norm} gate {gate}");
+        assert_eq!(fused().nodes().len(), left, "{case}");
+        let expected = answer(graph(false), channels, None);
+        assert_close(&case, &answer(fused(), channels, None), &expected, 1e-6);
+        let written = graph(true).fused().unwrap();
+        assert!(written.nodes().iter().any(|node| node.op.stem() == "concat"), "{case}: a result must be written");
+        assert_close(&case, &answer(written, channels, None), &expected, 1e-6);
+        assert_close(&case, &answer(fused(), channels, Some(Precision::F32)), &expected, TOLERANCE);
+        assert_close(&case, &answer(fused(), channels, Some(Precision::F16)), &expected, TOLERANCE_F16);
     }
 }

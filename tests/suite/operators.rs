@@ -97,7 +97,7 @@ fn the_gpu_agrees_with_pytorch_in_f32() {
 fn the_gpu_agrees_with_pytorch_without_subgroups() {
     the_gpu_agrees(
         &context_without_subgroups(),
-        &["conv2d", "conv_transpose2d", "linear", "window_attention"],
+        &["conv2d", "conv_transpose2d", "fused_conv", "linear", "window_attention"],
         Precision::F32,
         TOLERANCE,
     );
@@ -108,7 +108,7 @@ fn the_gpu_agrees_with_pytorch_with_matrices() {
     if let Some(context) = context_with_matrices() {
         let right = pollster::block_on(context.uses_matrices()).unwrap();
         assert!(right, "the matrices of {:?} were found to be wrong", context.info());
-        the_gpu_agrees(&context, &["conv2d", "linear"], Precision::F16, TOLERANCE_F16);
+        the_gpu_agrees(&context, &["conv2d", "fused_conv", "linear"], Precision::F16, TOLERANCE_F16);
     }
 }
 

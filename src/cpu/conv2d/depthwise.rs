@@ -4,7 +4,7 @@ use pulp::Arch;
 use rayon::prelude::*;
 
 use crate::cpu::epilogue::Epilogue;
-use crate::cpu::{row_elements, vectorized};
+use crate::cpu::{row_elements, scratch, vectorized};
 use crate::ops::Io;
 use crate::ops::conv2d::Conv2d;
 
@@ -27,8 +27,10 @@ pub(super) fn run(op: &Conv2d, io: &Io, weight: &[f32], src: &[f32], epilogue: &
     let rows = taps(op, 0, to.height, from.height);
     let columns = taps(op, 1, to.width, from.width);
     let arch = Arch::new();
-    output.par_chunks_mut(row_elements(to)).enumerate().for_each(|(y, output)| {
-        vectorized(
+    // Rows of a gate's result are narrower than those of its halves.
+    let elements = to.width * epilogue.lanes();
+    output.par_chunks_mut(elements.max(1)).enumerate().for_each(|(y, output)| {
+        let sum = |output: &mut [f32]| vectorized(
             arch,
             #[inline(always)]
             || {
@@ -48,6 +50,14 @@ pub(super) fn run(op: &Conv2d, io: &Io, weight: &[f32], src: &[f32], epilogue: &
                 }
             },
         );
-        epilogue.finish(arch, output, y * row_elements(to));
+        if epilogue.gate.is_some() {
+            scratch::with([row_elements(to)], |[row]| {
+                sum(row);
+                epilogue.store(arch, row, lanes, output, y * elements);
+            });
+        } else {
+            sum(output);
+            epilogue.finish(arch, output, y * elements);
+        }
     });
 }

@@ -1,0 +1,395 @@
+//! A convolution or linear map with what stands before and behind it: layer norm or a concatenation of its source, a gate of its
+//! result. What is between them is never written.
+//!
+//! `src` is `[in, h, w]`, or two images whose channels together are `in`. The result is that of the operators one after
+//! another: [`layer_norm`](super::layer_norm) or [`concat`](super::concat), then [`conv2d`](super::conv2d) or
+//! [`linear`](super::linear), then [`gate`](super::gate).
+
+use super::activation::Function;
+use super::around::{Around, Norm};
+use super::conv2d::{Conv2d, Residual};
+use super::dispatch::{self, Binding, Dispatch, Packed, Shader, Traits, params};
+use super::gate::Gate;
+use super::layer_norm::LayerNorm;
+use super::linear::Linear;
+use super::{Axis, Io, Operator, Param, Scale, Span, to_u32, winograd};
+use crate::error::{Error, Result};
+use crate::tensor::LANES;
+
+/// What sums over channels.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Dense {
+    /// A convolution.
+    Conv2d(Conv2d),
+    /// A linear map of every pixel's channels.
+    Linear(Linear),
+}
+
+/// What stands before it.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Before {
+    /// Nothing.
+    Nothing,
+    /// Layer norm of the source.
+    Norm(LayerNorm),
+    /// The source is the channels of one input, of this number, and then those of the next input.
+    Join(usize),
+}
+
+/// The operator.
+///
+/// Inputs: `src`, or both joined images, then the residual if there is one. Parameters: those of `dense`, of the norm, and
+/// of the gate, each as that operator has them. A convolution in groups can be neither joined nor gated, unless it is depthwise:
+/// that can be gated. With a gate `dense` has neither activation nor residual.
+#[derive(Clone, Debug, PartialEq)]
+pub struct FusedConv {
+    /// What is before it.
+    pub before: Before,
+    /// The convolution or linear map.
+    pub dense: Dense,
+    /// The gate behind it.
+    pub gate: Option<Gate>,
+}
+
+impl Dense {
+    /// The convolution that it is, or is the same as.
+    pub(crate) fn as_conv(&self) -> Conv2d {
+        match self {
+            Self::Conv2d(conv) => conv.clone(),
+            Self::Linear(op) => Conv2d {
+                bias: op.bias,
+                activation: op.activation,
+                residual: op.residual,
+                ..Conv2d::new(op.in_channels, op.out_channels, [1, 1])
+            },
+        }
+    }
+
+    fn operator(&self) -> &dyn Operator {
+        match self {
+            Self::Conv2d(conv) => conv,
+            Self::Linear(linear) => linear,
+        }
+    }
+
+    fn in_channels(&self) -> usize {
+        match self {
+            Self::Conv2d(conv) => conv.in_channels,
+            Self::Linear(linear) => linear.in_channels,
+        }
+    }
+
+    fn out_channels(&self) -> usize {
+        match self {
+            Self::Conv2d(conv) => conv.out_channels,
+            Self::Linear(linear) => linear.out_channels,
+        }
+    }
+
+    fn groups(&self) -> usize {
+        match self {
+            Self::Conv2d(conv) => conv.groups,
+            Self::Linear(_) => 1,
+        }
+    }
+
+    fn activation(&self) -> Function {
+        match self {
+            Self::Conv2d(conv) => conv.activation,
+            Self::Linear(linear) => linear.activation,
+        }
+    }
+
+    fn residual(&self) -> Option<Residual> {
+        match self {
+            Self::Conv2d(conv) => conv.residual,
+            Self::Linear(linear) => linear.residual,
+        }
+    }
+
+    fn is_depthwise(&self) -> bool {
+        matches!(self, Self::Conv2d(conv) if conv.is_depthwise())
+    }
+
+    /// Number of its parameters.
+    fn params(&self) -> usize {
+        let bias = match self {
+            Self::Conv2d(conv) => conv.bias,
+            Self::Linear(linear) => linear.bias,
+        };
+        1 + usize::from(bias) + usize::from(self.activation() == Function::PRelu)
+    }
+
+    /// How many weights [`Dense::pack_around`] gives.
+    fn packed(&self, traits: Traits) -> usize {
+        match self {
+            Self::Conv2d(conv) if !conv.is_depthwise() && winograd::suits(conv, traits) => 3,
+            _ => 2,
+        }
+    }
+}
+
+impl FusedConv {
+    /// True if `dense` can stand behind `before` and before `gate`.
+    pub fn fits(before: &Before, dense: &Dense, gate: Option<&Gate>) -> bool {
+        let whole = dense.groups() == 1;
+        // What is before fewer channels than are read together saves nothing.
+        let reads = match before {
+            Before::Nothing => true,
+            Before::Norm(norm) => {
+                !dense.is_depthwise() && norm.channels == dense.in_channels() && norm.channels >= LANES
+            }
+            Before::Join(first) => whole && (1..dense.in_channels()).contains(first) && dense.in_channels() >= LANES,
+        };
+        let writes = gate.is_none_or(|gate| {
+            let plain = dense.activation() == Function::Identity && dense.residual().is_none();
+            (whole || dense.is_depthwise()) && plain && gate.channels.checked_mul(2) == Some(dense.out_channels())
+        });
+        reads && writes
+    }
+
+    /// Channels of each input but the residual.
+    fn sources(&self) -> Vec<usize> {
+        match self.before {
+            Before::Join(first) => vec![first, self.dense.in_channels() - first],
+            _ => vec![self.dense.in_channels()],
+        }
+    }
+
+    /// The inputs of `dense`, given those of the operator: of joined images those of the first.
+    fn dense_inputs<T: Copy>(&self, inputs: &[T]) -> Vec<T> {
+        inputs.iter().enumerate().filter(|(index, _)| *index != 1 || self.sources().len() == 1).map(|(_, &input)| input).collect()
+    }
+
+    /// The parameters of `dense`, of the norm, and of the gate.
+    fn split<'p>(&self, params: &'p [Param]) -> Result<[&'p [Param]; 3]> {
+        let norm = match &self.before {
+            Before::Norm(norm) => usize::from(norm.weight) + usize::from(norm.bias),
+            _ => 0,
+        };
+        let gate = usize::from(self.gate.as_ref().is_some_and(|gate| gate.activation == Function::PRelu));
+        let dense = self.dense.params();
+        if params.len() != dense + norm + gate {
+            return Err(Error::Weights(format!("fused convolution: {} weights, not {}", params.len(), dense + norm + gate)));
+        }
+        Ok([&params[..dense], &params[dense..dense + norm], &params[dense + norm..]])
+    }
+
+    /// `dense` as the kernels compute it: joined sources and the halves of a gate in whole groups, the halves' groups in turn, and the
+    /// gate's function as activation.
+    fn kernel(&self) -> Dense {
+        let in_channels = self.kernel_inputs().len();
+        let out_channels = self.kernel_outputs().len();
+        let mut dense = self.dense.clone();
+        let (inputs, outputs, activation) = match &mut dense {
+            Dense::Conv2d(conv) => {
+                if conv.is_depthwise() {
+                    conv.groups = out_channels;
+                }
+                (&mut conv.in_channels, &mut conv.out_channels, &mut conv.activation)
+            }
+            Dense::Linear(linear) => (&mut linear.in_channels, &mut linear.out_channels, &mut linear.activation),
+        };
+        (*inputs, *outputs) = (in_channels, out_channels);
+        if let Some(gate) = &self.gate {
+            *activation = gate.activation;
+        }
+        dense
+    }
+
+    /// For each input channel of [`FusedConv::kernel`] that of `dense`.
+    fn kernel_inputs(&self) -> Vec<Option<usize>> {
+        match self.before {
+            _ if self.dense.is_depthwise() => self.kernel_outputs(),
+            Before::Join(first) => {
+                let padding = std::iter::repeat_n(None, first.next_multiple_of(LANES) - first);
+                (0..first).map(Some).chain(padding).chain((first..self.dense.in_channels()).map(Some)).collect()
+            }
+            _ => (0..self.dense.in_channels()).map(Some).collect(),
+        }
+    }
+
+    /// For each output channel of [`FusedConv::kernel`] that of `dense`.
+    fn kernel_outputs(&self) -> Vec<Option<usize>> {
+        let Some(gate) = &self.gate else { return (0..self.dense.out_channels()).map(Some).collect() };
+        let half = gate.channels;
+        (0..2 * half.next_multiple_of(LANES))
+            .map(|index| {
+                let channel = index / (2 * LANES) * LANES + index % LANES;
+                (channel < half).then_some(channel + index / LANES % 2 * half)
+            })
+            .collect()
+    }
+
+    /// The parameters of [`FusedConv::kernel`].
+    fn kernel_params(&self, dense: &[Param], gate: &[Param]) -> Result<Vec<Param>> {
+        let outputs = self.kernel_outputs();
+        let weight = &dense[0];
+        let depth = if self.dense.is_depthwise() { vec![Some(0)] } else { self.kernel_inputs() };
+        let old_depth = if self.dense.is_depthwise() { 1 } else { self.dense.in_channels() / self.dense.groups() };
+        let depth = if self.dense.groups() > 1 { (0..old_depth).map(Some).collect() } else { depth };
+        let expected = self.dense.out_channels() * old_depth;
+        let taps = weight.data.len() / expected.max(1);
+        if taps * expected != weight.data.len() || weight.shape.len() < 2 {
+            return Err(Error::Weights(format!("{}: {:?} does not fit its convolution", weight.name, weight.shape)));
+        }
+        let mut data = vec![0.0; outputs.len() * depth.len() * taps];
+        for (index, to) in data.chunks_exact_mut(taps).enumerate() {
+            if let (Some(out), Some(inner)) = (outputs[index / depth.len()], depth[index % depth.len()]) {
+                to.copy_from_slice(&weight.data[(out * old_depth + inner) * taps..][..taps]);
+            }
+        }
+        let mut shape = weight.shape.clone();
+        (shape[0], shape[1]) = (outputs.len(), depth.len());
+        let mut all = vec![Param::new(weight.name.clone(), shape, data)?];
+        for param in dense[1..].iter().chain(gate) {
+            // One value for each output channel; of the gate's slopes for each of the first half, or one for all.
+            let values = outputs.iter().map(|out| out.and_then(|out| param.data.get(out)).copied().unwrap_or(0.0));
+            let values = if param.data.len() == 1 { vec![param.data[0]; outputs.len()] } else { values.collect() };
+            all.push(Param::new(param.name.clone(), vec![outputs.len()], values)?);
+        }
+        Ok(all)
+    }
+}
+
+params! {
+    struct Params { pixels: u32, groups: u32, channels: u32, eps: f32, row: u32 }
+}
+
+/// The kernels of this operator beside those of what it is made of.
+pub const SHADERS: &[&Shader] = &[&STATISTICS];
+
+static STATISTICS: Shader = Shader {
+    name: "fused_conv",
+    source: include_str!("../../shaders/fused_conv.wgsl"),
+    library: &[dispatch::LANES, dispatch::PIXEL_MOMENTS],
+    params: Params::FIELDS,
+};
+
+/// Invocations of a workgroup of that kernel.
+const INVOCATIONS: u32 = 64;
+/// Workgroups of a row of its grid.
+const ROW: u32 = 32768;
+/// Where Winograd's algorithm keeps nothing.
+const SCRATCH: usize = 2;
+
+/// The launch that computes the norm's statistics into `result`.
+fn statistics(norm: &LayerNorm, io: &Io, result: Binding) -> Result<Dispatch> {
+    let shape = io.inputs[0].shape;
+    let pixels = to_u32(shape.pixels()?)?;
+    let workgroups = pixels.div_ceil(INVOCATIONS);
+    let row = workgroups.clamp(1, ROW);
+    let (groups, channels) = (to_u32(shape.channel_groups())?, to_u32(shape.channels)?);
+    Ok(Dispatch {
+        shader: &STATISTICS,
+        constants: vec![("CENTER", f64::from(u8::from(norm.center)))],
+        params: Params { pixels, groups, channels, eps: norm.eps, row }.bytes(),
+        bindings: vec![Binding::Input(0), result],
+        workgroups: [row, workgroups.div_ceil(row), 1],
+    })
+}
+
+impl Operator for FusedConv {
+    fn channels(&self, inputs: &[usize]) -> Result<usize> {
+        let sources = self.sources();
+        if !Self::fits(&self.before, &self.dense, self.gate.as_ref()) || !inputs.starts_with(&sources) {
+            return Err(Error::shape(format!(
+                "fused convolution from {sources:?} to {} channels cannot take inputs of {inputs:?} channels",
+                self.dense.out_channels()
+            )));
+        }
+        let mut dense = inputs[sources.len() - 1..].to_vec();
+        dense[0] = self.dense.in_channels();
+        let channels = self.dense.operator().channels(&dense)?;
+        self.gate.as_ref().map_or(Ok(channels), |gate| gate.channels(&[channels]))
+    }
+
+    fn size(&self, axis: Axis, inputs: &[usize]) -> Result<usize> {
+        if let (Before::Join(_), [first, second, ..]) = (&self.before, inputs)
+            && first != second
+        {
+            return Err(Error::shape(format!("concat: sizes {inputs:?} differ on the {axis:?} axis")));
+        }
+        self.dense.operator().size(axis, &self.dense_inputs(inputs))
+    }
+
+    fn scale(&self, axis: Axis) -> Scale {
+        self.dense.operator().scale(axis)
+    }
+
+    fn reads(&self, axis: Axis, index: usize, wanted: Span, size: usize) -> Span {
+        let index = index.saturating_sub(self.sources().len() - 1);
+        self.dense.operator().reads(axis, index, wanted, size)
+    }
+
+    fn alignment(&self, axis: Axis) -> usize {
+        self.dense.operator().alignment(axis)
+    }
+
+    /// The weights of `dense`, then the norm's, then the gate's.
+    fn pack(&self, params: &[Param]) -> Result<Vec<Vec<f32>>> {
+        let [dense, norm, gate] = self.split(params)?;
+        let mut packed = self.dense.operator().pack(dense)?;
+        if let Before::Norm(op) = &self.before {
+            packed.extend(op.pack(norm)?);
+        }
+        if let Some(op) = &self.gate {
+            packed.extend(op.pack(gate)?);
+        }
+        Ok(packed)
+    }
+
+    fn pack_device(&self, params: &[Param], traits: Traits) -> Result<Vec<Packed>> {
+        self.pack(params)?;
+        let [dense, norm, gate] = self.split(params)?;
+        let params = self.kernel_params(dense, gate)?;
+        let mut packed = match self.kernel() {
+            Dense::Conv2d(conv) => conv.pack_around(&params, traits, self.gate.is_some())?,
+            Dense::Linear(linear) => linear.pack_around(&params, traits, self.gate.is_some())?,
+        };
+        if let Before::Norm(op) = &self.before {
+            packed.extend(op.pack(norm)?.into_iter().map(Packed::Stored));
+        }
+        Ok(packed)
+    }
+
+    fn flops(&self, io: &Io) -> u64 {
+        let source = io.inputs[0];
+        let sum = Io { inputs: vec![source], output: source };
+        let norm = if let Before::Norm(norm) = &self.before { norm.flops(&sum) } else { 0 };
+        let mut dense = Io { inputs: self.dense_inputs(&io.inputs), output: io.output };
+        dense.output.shape.channels = self.dense.out_channels();
+        norm + self.dense.operator().flops(&dense) + self.gate.as_ref().map_or(0, |gate| gate.flops(io))
+    }
+
+    fn minds_parity(&self, traits: Traits) -> bool {
+        self.kernel().packed(traits) == 3
+    }
+
+    fn dispatches(&self, io: &Io, traits: Traits) -> Result<Vec<Dispatch>> {
+        let kernel = self.kernel();
+        let mut dispatches = Vec::new();
+        let mut around = Around { gate: self.gate.as_ref().map(|gate| gate.channels), ..Around::default() };
+        match &self.before {
+            Before::Nothing => {}
+            Before::Join(first) => around.joined = Some(first.div_ceil(LANES)),
+            Before::Norm(norm) => {
+                // Two 32-bit floats a pixel.
+                let elements = if traits.halves { 4 } else { 2 } * io.inputs[0].shape.pixels()? as u64;
+                let statistics = Binding::Scratch { index: SCRATCH, elements };
+                dispatches.push(self::statistics(norm, io, statistics)?);
+                around.norm = Some(Norm { affine: Binding::Weight(kernel.packed(traits)), statistics });
+            }
+        }
+        let mut inner = Io { inputs: self.dense_inputs(&io.inputs), output: io.output };
+        if let Before::Join(_) = self.before {
+            inner.inputs[0].shape.channels = self.kernel_inputs().len();
+        }
+        inner.output.shape.channels = self.kernel_outputs().len();
+        dispatches.extend(match kernel {
+            Dense::Conv2d(conv) => conv.dispatches_around(&inner, traits, &around)?,
+            Dense::Linear(linear) => linear.dispatches_around(&inner, traits, &around)?,
+        });
+        Ok(dispatches)
+    }
+}
