@@ -1,6 +1,7 @@
 // Enlarges an image by whole factors: nearest, or bilinear with or without aligned corners.
 //   dst[c, y, x] = sum over the four source pixels around (position(y), position(x)) of weight * src[c, ...]
-// src [channels, h, w]   dst [channels, h*scale, w*scale]   one invocation per dst pixel: the integer divisions of its
+// or that combined with `other`: alpha * other + beta * that (COMBINE 1), other * that (2).
+// src [channels, h, w]   other, dst [channels, h*scale, w*scale]   one invocation per dst pixel: the integer divisions of its
 // position cost more than the arithmetic of its channels.
 // Positions are computed in the whole image, as exact fractions, and then moved into the tile: a pixel gets the same
 // weights in every tile.
@@ -19,16 +20,21 @@ struct Params {
     dst_left: u32,
     dst_top: u32,
     groups: u32,
+    channels: u32,
+    alpha: f32,
+    beta: f32,
 }
 
 override SCALE_Y: u32;
 override SCALE_X: u32;
 // 0 nearest, 1 bilinear, 2 bilinear with aligned corners.
 override MODE: u32;
+override COMBINE: u32;
 
 @group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(1) var<storage, read> src: array<elem4>;
-@group(0) @binding(2) var<storage, read_write> dst: array<elem4>;
+@group(0) @binding(2) var<storage, read> other: array<elem4>;
+@group(0) @binding(3) var<storage, read_write> dst: array<elem4>;
 
 struct Taps {
     low: u32,
@@ -78,6 +84,12 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {
             let bottom = (1.0 - columns.weight) * vec4<f32>(src[bottom_left + g])
                 + columns.weight * vec4<f32>(src[bottom_right + g]);
             value = (1.0 - rows.weight) * top + rows.weight * bottom;
+        }
+        if COMBINE > 0u {
+            let one = vec4<f32>(other[to + g]);
+            // Padding lanes are set to zero, as in `binary`.
+            value = select(params.alpha * one + params.beta * value, one * value, COMBINE == 2u);
+            value = select(vec4<f32>(0.0), value, live4(g, params.channels));
         }
         dst[to + g] = to_elem4(value);
     }

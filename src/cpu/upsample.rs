@@ -3,7 +3,8 @@
 use pulp::{Arch, Simd, WithSimd};
 use rayon::prelude::*;
 
-use super::{row_elements, scratch, vectorized};
+use super::{clear_padding, row_elements, scratch, vectorized};
+use crate::ops::binary::BinaryKind;
 use crate::ops::upsample::{Interpolation, Upsample};
 use crate::ops::{Axis, Io};
 use crate::tensor::LANES;
@@ -42,7 +43,8 @@ pub(super) fn run(op: &Upsample, io: &Io, _: &[Vec<f32>], inputs: &[&[f32]], out
     let (rows, columns) = (taps(op, io, Axis::Vertical), taps(op, io, Axis::Horizontal));
     let row_in = row_elements(from);
     let arch = Arch::new();
-    output.par_chunks_mut(row_elements(to)).zip(&rows).for_each(|(output, row)| {
+    let row_out = row_elements(to);
+    output.par_chunks_mut(row_out).zip(&rows).enumerate().for_each(|(y, (output, row))| {
         let (top, bottom) = (&inputs[0][row.low * row_in..][..row_in], &inputs[0][row.high * row_in..][..row_in]);
         if op.mode == Interpolation::Nearest {
             for (pixel, column) in output.chunks_exact_mut(lanes).zip(&columns) {
@@ -50,9 +52,8 @@ pub(super) fn run(op: &Upsample, io: &Io, _: &[Vec<f32>], inputs: &[&[f32]], out
                 let (source, _) = top[column.low * lanes..].as_chunks::<LANES>();
                 pixel.iter_mut().zip(source).for_each(|(value, source)| *value = *source);
             }
-            return;
-        }
-        scratch::with([row_in], |[blended]| {
+        } else {
+            scratch::with([row_in], |[blended]| {
             vectorized(
                 arch,
                 #[inline(always)]
@@ -63,8 +64,29 @@ pub(super) fn run(op: &Upsample, io: &Io, _: &[Vec<f32>], inputs: &[&[f32]], out
                 },
             );
             arch.dispatch(Stretch { input: blended, lanes, columns: &columns, output });
-        });
+            });
+        }
+        if let Some(kind) = op.combine {
+            let other = &inputs[1][y * row_out..][..row_out];
+            vectorized(
+                arch,
+                #[inline(always)]
+                || match kind {
+                    BinaryKind::Add { alpha, beta } => combine(output, other, |a, b| alpha * a + beta * b),
+                    BinaryKind::Multiply => combine(output, other, |a, b| a * b),
+                },
+            );
+            clear_padding(output, to.channels);
+        }
     });
+}
+
+/// `function(other, output)` instead of `output`.
+#[inline(always)]
+fn combine(output: &mut [f32], other: &[f32], function: impl Fn(f32, f32) -> f32) {
+    for (value, other) in output.iter_mut().zip(other) {
+        *value = function(*other, *value);
+    }
 }
 
 /// Interpolates along a row.

@@ -8,9 +8,10 @@ use std::sync::Arc;
 use super::{Graph, Node, Value};
 use crate::error::Result;
 use crate::ops::activation::Function;
-use crate::ops::binary::{BinaryKind, Broadcast};
+use crate::ops::binary::{Binary, BinaryKind, Broadcast};
 use crate::ops::conv2d::Residual;
 use crate::ops::pad::PadAmount;
+use crate::ops::upsample::Upsample;
 use crate::ops::{Op, Param};
 
 impl Graph {
@@ -94,6 +95,9 @@ fn merge(first: &Node, second: &Node, index: usize) -> Option<Node> {
         Op::Binary(binary)
             if binary.broadcast == Broadcast::None && index < 2 && second.inputs[0] != second.inputs[1] =>
         {
+            if let Op::Upsample(upsample) = &first.op {
+                return combined(first, upsample, second, binary, index);
+            }
             let BinaryKind::Add { alpha, beta } = binary.kind else { return None };
             let (own, other) = if index == 0 { (alpha, beta) } else { (beta, alpha) };
             if other != 1.0 {
@@ -127,6 +131,19 @@ fn merge(first: &Node, second: &Node, index: usize) -> Option<Node> {
         }
         _ => None,
     }
+}
+
+/// An enlarged image and a function of it and another one.
+fn combined(first: &Node, upsample: &Upsample, second: &Node, binary: &Binary, index: usize) -> Option<Node> {
+    let combine = match binary.kind {
+        _ if binary.activation != Function::Identity || upsample.combine.is_some() => return None,
+        BinaryKind::Add { alpha, beta } if index == 0 => BinaryKind::Add { alpha: beta, beta: alpha },
+        kind => kind,
+    };
+    let mut merged = first.clone();
+    merged.op = Upsample { combine: Some(combine), ..upsample.clone() }.into();
+    merged.inputs.push(second.inputs[1 - index]);
+    Some(merged)
 }
 
 /// Where an operator keeps its activation, if it can still take one; `weighted` if the function has weights.

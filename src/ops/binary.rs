@@ -23,6 +23,13 @@ pub enum BinaryKind {
     Multiply,
 }
 
+impl BinaryKind {
+    /// Floating-point operations of an element.
+    pub(super) fn flops(self) -> u64 {
+        if self == Self::Multiply { 1 } else { 3 }
+    }
+}
+
 /// What the second input's size is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(u32)]
@@ -96,8 +103,7 @@ impl Operator for Binary {
 
     fn flops(&self, io: &Io) -> u64 {
         let shape = io.output.shape;
-        let each = if self.kind == BinaryKind::Multiply { 1 } else { 3 };
-        (each + self.activation.flops()) * (shape.channels * shape.height * shape.width) as u64
+        (self.kind.flops() + self.activation.flops()) * (shape.channels * shape.height * shape.width) as u64
     }
 
     fn dispatches(&self, io: &Io, _: Traits) -> Result<Vec<Dispatch>> {

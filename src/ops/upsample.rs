@@ -1,6 +1,7 @@
 //! Enlarges an image by whole factors, as `torch.nn.functional.interpolate` with an integer `scale_factor`.
 //!
-//! `src` is `[channels, h, w]`, the result `[channels, h * scale, w * scale]`. Output pixel `i` of an axis stands at
+//! `src` is `[channels, h, w]`, the result `[channels, h * scale, w * scale]`, perhaps combined with an image of that size as by
+//! [`binary`](super::binary). Output pixel `i` of an axis stands at
 //! - nearest: source pixel `i / scale`, rounded down;
 //! - bilinear: `max((i + 0.5) / scale - 0.5, 0)`, between the two pixels around it;
 //! - bilinear with aligned corners: `i (n - 1) / (n scale - 1)`, `n` the source's whole size on the axis.
@@ -9,7 +10,8 @@
 //! Positions are exact fractions of integers, so they do not lose digits far from the origin as PyTorch's f32 ones do,
 //! and in a tile they are those of the whole image.
 
-use super::dispatch::{Binding, Dispatch, Shader, Traits, WORKGROUP, params};
+use super::binary::BinaryKind;
+use super::dispatch::{self, Binding, Dispatch, Shader, Traits, WORKGROUP, params};
 use super::{Axis, Io, Operator, Scale, Span, to_u32};
 use crate::error::{Error, Result};
 
@@ -25,13 +27,15 @@ pub enum Interpolation {
     },
 }
 
-/// The operator. Pairs are `[vertical, horizontal]`.
+/// The operator. Pairs are `[vertical, horizontal]`. Inputs: `src`, then what it is combined with if it is.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Upsample {
     /// Output pixels for each input pixel.
     pub scale: [usize; 2],
     /// The rule.
     pub mode: Interpolation,
+    /// What is made of the second input, as the function's `a`, and the enlarged image, its `b`.
+    pub combine: Option<BinaryKind>,
 }
 
 impl Upsample {
@@ -59,7 +63,8 @@ impl Upsample {
 params! {
     struct Params {
         src_width: u32, src_height: u32, src_left: u32, src_top: u32, full_width: u32, full_height: u32,
-        dst_width: u32, dst_height: u32, dst_left: u32, dst_top: u32, groups: u32,
+        dst_width: u32, dst_height: u32, dst_left: u32, dst_top: u32, groups: u32, channels: u32,
+        alpha: f32, beta: f32,
     }
 }
 
@@ -69,31 +74,41 @@ pub const SHADERS: &[&Shader] = &[&SHADER];
 static SHADER: Shader = Shader {
     name: "upsample",
     source: include_str!("../../shaders/upsample.wgsl"),
-    library: &[],
+    library: &[dispatch::LANES],
     params: Params::FIELDS,
 };
 
 impl Operator for Upsample {
     fn channels(&self, inputs: &[usize]) -> Result<usize> {
         match inputs {
-            [channels] if !self.scale.contains(&0) => Ok(*channels),
-            _ => Err(Error::shape(format!("upsampling by {:?} cannot take {} inputs", self.scale, inputs.len()))),
+            [channels] if self.combine.is_none() && !self.scale.contains(&0) => Ok(*channels),
+            [channels, other] if self.combine.is_some() && channels == other && !self.scale.contains(&0) => Ok(*channels),
+            _ => Err(Error::shape(format!("upsampling by {:?} cannot take inputs of {inputs:?} channels", self.scale))),
         }
     }
 
     fn size(&self, axis: Axis, inputs: &[usize]) -> Result<usize> {
         let scale = self.scale[axis as usize];
-        inputs[0]
+        let size = inputs[0]
             .checked_mul(scale)
             .filter(|&size| size > 0)
-            .ok_or_else(|| Error::shape(format!("{} pixels cannot be upsampled by {scale}", inputs[0])))
+            .ok_or_else(|| Error::shape(format!("{} pixels cannot be upsampled by {scale}", inputs[0])))?;
+        match inputs.get(1) {
+            Some(&other) if other != size => {
+                Err(Error::shape(format!("upsampling to {size} pixels cannot be combined with {other} pixels")))
+            }
+            _ => Ok(size),
+        }
     }
 
     fn scale(&self, axis: Axis) -> Scale {
         Scale::new(self.scale[axis as usize], 1)
     }
 
-    fn reads(&self, axis: Axis, _: usize, wanted: Span, size: usize) -> Span {
+    fn reads(&self, axis: Axis, index: usize, wanted: Span, size: usize) -> Span {
+        if index == 1 {
+            return wanted;
+        }
         let at = |position: i64| self.position(axis, position.max(0) as u64, size.max(1) as u64).0 as i64;
         let neighbour = i64::from(self.mode != Interpolation::Nearest);
         Span::new(at(wanted.start), at(wanted.end - 1) + 1 + neighbour)
@@ -102,7 +117,7 @@ impl Operator for Upsample {
     fn flops(&self, io: &Io) -> u64 {
         let shape = io.output.shape;
         let each = if self.mode == Interpolation::Nearest { 0 } else { 9 };
-        each * (shape.channels * shape.height * shape.width) as u64
+        (each + self.combine.map_or(0, BinaryKind::flops)) * (shape.channels * shape.height * shape.width) as u64
     }
 
     fn dispatches(&self, io: &Io, _: Traits) -> Result<Vec<Dispatch>> {
@@ -120,6 +135,11 @@ impl Operator for Upsample {
         }
         // Twice a position must fit.
         to_u32(to.full[0].max(to.full[1]).saturating_mul(4))?;
+        let (combine, alpha, beta) = match self.combine {
+            None => (0, 0.0, 0.0),
+            Some(BinaryKind::Add { alpha, beta }) => (1, alpha, beta),
+            Some(BinaryKind::Multiply) => (2, 0.0, 0.0),
+        };
         let params = Params {
             src_width: to_u32(from.shape.width)?,
             src_height: to_u32(from.shape.height)?,
@@ -132,6 +152,9 @@ impl Operator for Upsample {
             dst_left: to_u32(to.origin[1])?,
             dst_top: to_u32(to.origin[0])?,
             groups: to_u32(to.shape.channel_groups())?,
+            channels: to_u32(to.shape.channels)?,
+            alpha,
+            beta,
         };
         Ok(vec![Dispatch {
             shader: &SHADER,
@@ -139,9 +162,11 @@ impl Operator for Upsample {
                 ("SCALE_Y", self.scale[0] as f64),
                 ("SCALE_X", self.scale[1] as f64),
                 ("MODE", f64::from(self.code())),
+                ("COMBINE", f64::from(combine)),
             ],
             params: params.bytes(),
-            bindings: vec![Binding::Input(0), Binding::Output],
+            // If nothing is combined the second binding is not read.
+            bindings: vec![Binding::Input(0), Binding::Input(usize::from(combine > 0)), Binding::Output],
             workgroups: [params.dst_width.div_ceil(WORKGROUP), params.dst_height.div_ceil(WORKGROUP), 1],
         }])
     }

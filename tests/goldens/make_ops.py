@@ -235,7 +235,15 @@ def upsample(case):
     mode = case.text("mode")
     options = {} if mode == "nearest" else {"align_corners": mode == "corners"}
     scale = tuple(map(float, case.sizes("scale")))
-    return [x], [], F.interpolate(x, scale_factor=scale, mode="nearest" if mode == "nearest" else "bilinear", **options)
+    y = F.interpolate(x, scale_factor=scale, mode="nearest" if mode == "nearest" else "bilinear", **options)
+    if case.text("kind") == "none":
+        return [x], [], y
+    other = case.normal(*y.shape)
+    return [x, other], [], combined(case, other, y)
+
+
+def combined(case, a, b):
+    return a * b if case.text("kind") == "multiply" else case.real("alpha") * a + case.real("beta") * b
 
 
 def normalized(case, x):
@@ -330,7 +338,7 @@ def binary(case):
     a = case.normal(1, channels, height, width)
     shapes = {"none": (channels, height, width), "pooled": (channels, 1, 1), "channel": (1, height, width)}
     b = case.normal(1, *shapes[case.text("broadcast")])
-    y = a * b if case.text("kind") == "multiply" else case.real("alpha") * a + case.real("beta") * b
+    y = combined(case, a, b)
     slopes = slopes_of(case, channels)
     return [a, b], slopes, activate(case, y, *slopes)
 

@@ -6,11 +6,7 @@ use crate::harness::Case;
 pub fn op(case: &Case) -> Binary {
     Binary {
         channels: case.shape("src").channels,
-        kind: match case.text("kind") {
-            "add" => BinaryKind::Add { alpha: case.number("alpha"), beta: case.number("beta") },
-            "multiply" => BinaryKind::Multiply,
-            other => panic!("{case}: unknown kind {other}"),
-        },
+        kind: kind(case),
         broadcast: match case.text("broadcast") {
             "none" => Broadcast::None,
             "pooled" => Broadcast::Pooled,
@@ -18,5 +14,14 @@ pub fn op(case: &Case) -> Binary {
             other => panic!("{case}: unknown broadcast {other}"),
         },
         activation: activation::function(case),
+    }
+}
+
+/// The fields `kind`, `alpha` and `beta`.
+pub fn kind(case: &Case) -> BinaryKind {
+    match case.text("kind") {
+        "add" => BinaryKind::Add { alpha: case.number("alpha"), beta: case.number("beta") },
+        "multiply" => BinaryKind::Multiply,
+        other => panic!("{case}: unknown kind {other}"),
     }
 }

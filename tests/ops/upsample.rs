@@ -1,5 +1,6 @@
 use sonolume::ops::upsample::{Interpolation, Upsample};
 
+use super::binary;
 use crate::harness::Case;
 
 pub fn op(case: &Case) -> Upsample {
@@ -9,5 +10,6 @@ pub fn op(case: &Case) -> Upsample {
         "corners" => Interpolation::Bilinear { align_corners: true },
         other => panic!("{case}: unknown mode {other}"),
     };
-    Upsample { scale: case.pair("scale"), mode }
+    let combine = (case.text("kind") != "none").then(|| binary::kind(case));
+    Upsample { scale: case.pair("scale"), mode, combine }
 }

@@ -6,10 +6,12 @@ use sonolume::cpu::CpuRunner;
 use sonolume::gpu::{GpuRunner, Precision};
 use sonolume::graph::{Graph, Value};
 use sonolume::ops::activation::Function;
+use sonolume::ops::binary::{Binary, BinaryKind, Broadcast};
 use sonolume::ops::concat::Concat;
 use sonolume::ops::conv2d::{Conv2d, Residual};
 use sonolume::ops::layer_norm::LayerNorm;
-use sonolume::ops::{Border, Param, Place};
+use sonolume::ops::upsample::Interpolation;
+use sonolume::ops::{Border, Param, Place, Scale};
 use sonolume::{HostTensor, Shape};
 
 use crate::harness::{assert_close, context};
@@ -153,5 +155,31 @@ fn what_surrounds_a_convolution_is_computed_in_it() {
         assert_close(&case, &answer(written, channels, None), &expected, 1e-6);
         assert_close(&case, &answer(fused(), channels, Some(Precision::F32)), &expected, TOLERANCE);
         assert_close(&case, &answer(fused(), channels, Some(Precision::F16)), &expected, TOLERANCE_F16);
+    }
+}
+
+#[test]
+fn enlarged_images_are_combined_as_they_are_made() {
+    let sum = BinaryKind::Add { alpha: 2.0, beta: -0.5 };
+    for (kind, enlarged_first) in [(sum, false), (sum, true), (BinaryKind::Multiply, true)] {
+        for mode in [Interpolation::Nearest, Interpolation::Bilinear { align_corners: false }] {
+            let mut graph = Graph::new();
+            let (small, large) = (graph.input(5), graph.scaled_input(5, [Scale::new(2, 1); 2]));
+            let enlarged = graph.upsample(small, 2, mode).unwrap();
+            let inputs = if enlarged_first { [enlarged, large] } else { [large, enlarged] };
+            let binary = Binary { channels: 5, kind, broadcast: Broadcast::None, activation: Function::Identity };
+            let output = graph.push(binary, &inputs, vec![]).unwrap();
+            graph.set_output(output);
+            let fused = graph.fused().unwrap();
+            assert_eq!(fused.nodes().len(), 1, "{kind:?}");
+            let shapes = [Shape::new(5, 4, 3), Shape::new(5, 8, 6)];
+            let images = shapes.map(|shape| HostTensor::new(shape, values(shape.elements().unwrap())).unwrap());
+            let plan = |graph: &Graph| graph.plan(&shapes.map(Place::whole)).unwrap();
+            let [expected, actual] = [graph, fused].map(|graph| {
+                let plan = plan(&graph);
+                CpuRunner::new(Arc::new(graph)).unwrap().run(&plan, &images).unwrap().remove(0)
+            });
+            assert_eq!(actual.data(), expected.data(), "{kind:?} {mode:?}");
+        }
     }
 }
