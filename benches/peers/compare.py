@@ -17,7 +17,7 @@ import statistics
 import subprocess
 import sys
 import threading
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +26,8 @@ HERE = Path(__file__).resolve().parent
 # Largest error, as a share of the largest value of PyTorch's answer. In f32 Winograd's transforms cost digits.
 # Pictures are rounded to their levels, and cut at black and white.
 TOLERANCE = {"f32": 1e-3, "f16": 3e-2, "bf16": 1e-1, "8 bit": 4e-3}
+# The Vulkan layer of `rust/device-memory`.
+LAYER = "VK_LAYER_SONOLUME_device_memory"
 
 
 @dataclass
@@ -96,6 +98,7 @@ class Worker:
     """A runtime's process."""
 
     def __init__(self, runtime: Runtime, folder: Path, image: tuple[int, ...], generator: str, programs: Path):
+        self.runtime = runtime
         self.output = folder / f"output-{runtime.key}.f32"
         self.in_browser = runtime.program == "node"
         arguments = [folder / "input.f32", self.output, *image[1:]]
@@ -176,6 +179,35 @@ def busy_seconds() -> float:
     return (sum(fields[:8]) - fields[3] - fields[4]) / os.sysconf("SC_CLK_TCK")
 
 
+def device_memory(runtime: Runtime, folder: Path, image: tuple[int, ...], generator: str, options) -> dict:
+    """The most device memory that the runtime allocates, in a process of its own: the layer must not disturb a timed one."""
+    library = options.programs.resolve() / "libdevice_memory.so"
+    if not library.exists():
+        return {}
+    manifest = {
+        "name": LAYER, "type": "GLOBAL", "library_path": str(library), "api_version": "1.4.0",
+        "implementation_version": "1", "description": "Counts what a process allocates on its devices",
+    }
+    layers = options.work.resolve() / "layers"
+    layers.mkdir(exist_ok=True)
+    (layers / "device-memory.json").write_text(json.dumps({"file_format_version": "1.2.0", "layer": manifest}))
+    answer = folder.resolve() / f"device-memory-{runtime.key}.txt"
+    answer.unlink(missing_ok=True)
+    counted = {"VK_LAYER_PATH": str(layers), "VK_INSTANCE_LAYERS": LAYER, "PEERS_DEVICE_MEMORY_FILE": str(answer)}
+    worker = Worker(replace(runtime, environment=runtime.environment | counted), folder, image, generator, options.programs)
+    try:
+        worker.load(options.timeout)
+        # What the first run has left may not be enough for the ones after it.
+        worker.turn(2)
+        every, local = map(int, answer.read_text().split())
+    except (OSError, RuntimeError) as problem:
+        print(f"{generator} {runtime.key}: device memory not counted: {problem}", file=sys.stderr)
+        return {}
+    finally:
+        worker.close()
+    return {"peak_device_local_bytes": local, "peak_device_all_bytes": every}
+
+
 def error(folder: Path, worker: Worker, precision: str) -> float:
     """The largest error as a share of the largest value; NaN counts as infinite."""
     expected, actual = (np.fromfile(path, "<f4") for path in (folder / "expected.f32", worker.output))
@@ -253,12 +285,17 @@ def compare(group: str, generator: str, size: tuple[int, int], options) -> dict:
             row["peak_rss_bytes"] = worker.memory("VmHWM")
             row["peak_rss_above_bare_bytes"] = max(worker.memory("VmHWM") - worker.bare, 0)
         worker.close()
+    if group == "vulkan":
+        for row, worker in workers:
+            row |= device_memory(worker.runtime, folder, image, generator, options)
     ours = workers[0][0] if workers and workers[0][0]["runtime"] == "sonolume" else None
     for row, _ in workers:
         row["ms"] = {"median": statistics.median(row["all_ms"]), "min": min(row["all_ms"]), "max": max(row.pop("all_ms"))}
         if ours:
             ratios = [theirs / mine for theirs, mine in zip(row["rounds_ms"], ours["rounds_ms"])]
             row["ratio"] = {"median": statistics.median(ratios), "min": min(ratios), "max": max(ratios)}
+            if ours.get("peak_device_local_bytes") and "peak_device_local_bytes" in row:
+                row["device_ratio"] = row["peak_device_local_bytes"] / ours["peak_device_local_bytes"]
     return {"group": group, "generator": generator, "width": size[1], "height": size[0], "others_s": others, "runtimes": rows}
 
 
@@ -267,23 +304,30 @@ def table(result: dict) -> str:
     gflop = next((row["gflop"] for row in result["runtimes"] if "gflop" in row), None)
     lines = [
         f"\n### {result['generator']}, {result['width']}x{result['height']}, {result['group']}\n",
-        "| runtime | ms, median (min to max) | time / sonolume's (spread of rounds) | GFLOP/s | first result, ms | peak RSS, MiB (above the bare process) | error |",
-        "|---|---|---|---|---|---|---|",
+        "| runtime | ms, median (min to max) | time / sonolume's (spread of rounds) | GFLOP/s | first result, ms "
+        "| peak RSS, MiB (above the bare process) | peak device memory, MiB (/ sonolume's) | error |",
+        "|---|---|---|---|---|---|---|---|",
     ]
     for row in result["runtimes"]:
         if "ms" not in row:
-            lines.append(f"| {row['runtime']} | {row['failed']} | | | | | |")
+            lines.append(f"| {row['runtime']} | {row['failed']} | | | | | | |")
             continue
         ms, ratio = row["ms"], row.get("ratio")
         ratio_text = f"{ratio['median']:.2f} ({ratio['min']:.2f} to {ratio['max']:.2f})" if ratio else ""
         memory = f"{row['peak_rss_bytes'] >> 20} ({row['peak_rss_above_bare_bytes'] >> 20})" if "peak_rss_bytes" in row else ""
-        if "device_bytes" in row and result["group"] != "cpu":
-            memory += f"; device {row['device_bytes'] >> 20}"
+        device = ""
+        if "peak_device_local_bytes" in row:
+            local, every = (row[key] / (1 << 20) for key in ("peak_device_local_bytes", "peak_device_all_bytes"))
+            device = f"{local:.1f}"
+            device += f" ({row['device_ratio']:.2f})" if "device_ratio" in row else ""
+            device += f"; with the host's {every:.1f}" if every > local else ""
+        elif "device_bytes" in row and result["group"] != "cpu":
+            device = f"{row['device_bytes'] >> 20}, as it says"
         rate = f"{gflop / ms['median'] * 1e3:.0f}" if gflop else ""
         name = row["runtime"] if row["precision"] == "f32" or "16" in row["runtime"] else f"{row['runtime']} ({row['precision']})"
         lines.append(
             f"| {name} | {ms['median']:.1f} ({ms['min']:.1f} to {ms['max']:.1f}) | {ratio_text} | {rate} "
-            f"| {row['first_ms']:.0f} | {memory} | {row['error']:.0e} |"
+            f"| {row['first_ms']:.0f} | {memory} | {device} | {row['error']:.0e} |"
         )
     if result["group"] != "browser":
         lines.append(f"\nOther processes of the machine took {max(result['others_s'], 0):.1f} s of processor time meanwhile.")

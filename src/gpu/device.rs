@@ -278,6 +278,8 @@ impl Context {
             required_features,
             required_limits: adapter.limits(),
             experimental_features,
+            // The smallest blocks there are; wgpu's begin at 128 MiB. A generator's buffers are few, and large ones get their own.
+            memory_hints: wgpu::MemoryHints::Manual { suballocated_device_memory_block_size: 4 << 20..4 << 20 },
             ..Default::default()
         };
         let (device, queue) = adapter
