@@ -169,20 +169,26 @@ pub(super) fn stored_bytes(shape: Shape, precision: Precision) -> u64 {
 }
 
 /// A buffer of packed weights.
-pub(super) fn weights(context: &Context, label: &str, bytes: &[u8]) -> wgpu::Buffer {
+///
+/// # Errors
+/// As [`write`].
+pub(super) fn weights(context: &Context, label: &str, bytes: &[u8]) -> Result<wgpu::Buffer> {
     let buffer = context.create_buffer(
         label,
         bytes.len().next_multiple_of(16) as u64,
         wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_DST,
     );
-    context.queue().write_buffer(&buffer, 0, bytes);
-    buffer
+    write(context, &buffer, bytes)?;
+    Ok(buffer)
 }
+
+/// What is uploaded at a time.
+pub(super) const PIECE_BYTES: usize = 4 << 20;
 
 /// A buffer of blocks of weights.
 ///
 /// # Errors
-/// [`Error::OutOfMemory`] if the device has no buffers of that size.
+/// [`Error::OutOfMemory`] if the device has no buffers of that size, and as [`write`].
 pub(super) fn blocks(context: &Context, bytes: &[u8]) -> Result<wgpu::Buffer> {
     let size = bytes.len() as u64;
     if size > context.device().limits().max_buffer_size {
@@ -193,8 +199,22 @@ pub(super) fn blocks(context: &Context, bytes: &[u8]) -> Result<wgpu::Buffer> {
         size,
         wgpu::BufferUsages::UNIFORM | wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_DST,
     );
-    context.queue().write_buffer(&buffer, 0, bytes);
+    write(context, &buffer, bytes)?;
     Ok(buffer)
+}
+
+/// Writes weights. wgpu keeps a copy of what is written until the device has it: there is never one of all weights.
+///
+/// # Errors
+/// [`Error::DeviceLost`] if the device is lost meanwhile.
+fn write(context: &Context, buffer: &wgpu::Buffer, bytes: &[u8]) -> Result<()> {
+    for (index, piece) in bytes.chunks(PIECE_BYTES).enumerate() {
+        context.queue().write_buffer(buffer, (index * PIECE_BYTES) as u64, piece);
+        if piece.len() == PIECE_BYTES {
+            context.flush()?;
+        }
+    }
+    Ok(())
 }
 
 /// All launches' `Params` in one run of bytes, and the aligned offset of each.

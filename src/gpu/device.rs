@@ -399,6 +399,29 @@ impl Context {
         self.device.create_buffer(&wgpu::BufferDescriptor { label, size: bytes, usage, mapped_at_creation: false })
     }
 
+    /// Waits until the device has all that was written to its buffers; in a browser it goes on meanwhile.
+    ///
+    /// # Errors
+    /// [`Error::DeviceLost`] and [`Error::Device`] as the device reports them.
+    pub(super) fn flush(&self) -> Result<()> {
+        let submission = self.queue.submit([]);
+        self.wait(&submission)
+    }
+
+    /// Waits for `submission`, in a browser not.
+    ///
+    /// # Errors
+    /// [`Error::DeviceLost`] and [`Error::Device`] as the device reports them.
+    pub(super) fn wait(&self, submission: &wgpu::SubmissionIndex) -> Result<()> {
+        #[cfg(target_arch = "wasm32")]
+        let _ = submission;
+        #[cfg(not(target_arch = "wasm32"))]
+        self.device
+            .poll(wgpu::PollType::Wait { submission_index: Some(submission.clone()), timeout: None })
+            .map_err(|error| self.lost_or(Error::Device(error.to_string())))?;
+        Ok(())
+    }
+
     pub(super) fn create_bind_group(
         &self,
         label: &str,

@@ -108,13 +108,7 @@ pub(super) async fn read_bytes<T>(
         // The receiver is gone if the caller dropped the future.
         let _ = sender.send(mapped);
     });
-    #[cfg(target_arch = "wasm32")]
-    let _ = submission;
-    #[cfg(not(target_arch = "wasm32"))]
-    context
-        .device()
-        .poll(wgpu::PollType::Wait { submission_index: Some(submission.clone()), timeout: None })
-        .map_err(|error| context.lost_or(Error::Device(error.to_string())))?;
+    context.wait(submission)?;
     match receiver.await {
         Ok(Ok(())) => {}
         Ok(Err(error)) => return Err(context.lost_or(Error::Device(error.to_string()))),

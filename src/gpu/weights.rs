@@ -34,6 +34,8 @@ impl Weights {
     /// [`Error::Weights`] if a tensor does not fit its operator, [`Error::OutOfMemory`] if one exceeds the device's limits.
     pub(super) fn upload(context: &Context, graph: &Graph, precision: Precision, traits: Traits) -> Result<Self> {
         let mut chunks: Vec<Vec<u8>> = Vec::new();
+        // Bytes on their way to the device.
+        let mut pending = 0;
         let mut all = Self { chunks: Vec::new(), locations: Vec::new(), bytes: 0 };
         for node in graph.nodes() {
             let mut locations = Vec::new();
@@ -43,7 +45,12 @@ impl Weights {
                         let bytes = precision.encode(&values);
                         context.check_binding(bytes.len() as u64)?;
                         all.bytes += bytes.len() as u64;
-                        Location::Own(buffer::weights(context, node.op.stem(), &bytes))
+                        pending += bytes.len();
+                        if pending > buffer::PIECE_BYTES {
+                            context.flush()?;
+                            pending = 0;
+                        }
+                        Location::Own(buffer::weights(context, node.op.stem(), &bytes)?)
                     }
                     Packed::Blocks(values) => {
                         let bytes: &[u8] = bytemuck::cast_slice(&values);
@@ -68,6 +75,7 @@ impl Weights {
             all.bytes += chunk.len() as u64;
             all.chunks.push(buffer::blocks(context, &chunk)?);
         }
+        context.flush()?;
         Ok(all)
     }
 
