@@ -1,4 +1,4 @@
-// Self-attention inside windows: a workgroup computes 64 queries of one head of one window, one per invocation.
+// Self-attention inside windows: a workgroup computes QUERIES queries of one head of one window, one per invocation.
 //   dst[c, query] = sum over keys of softmax(scale[head] * <Q, K> + bias[head, query - key]) * V[c, key]
 // src Q, K and V, each [heads * head_channels, h, w]   dst [heads * head_channels, h, w]
 // table scale [heads], then bias [heads, 2 * WINDOW_HEIGHT - 1, 2 * WINDOW_WIDTH - 1]   COSINE: Q and K normalised
@@ -21,8 +21,8 @@ override HEAD_CHANNELS: u32;
 override WINDOW_HEIGHT: u32;
 override WINDOW_WIDTH: u32;
 override COSINE: u32;
+override QUERIES: u32;
 
-const QUERIES = 64u;
 // Vectors of keys, and behind them as many of values, in workgroup memory.
 const STAGED = 256u;
 
@@ -57,7 +57,7 @@ fn next(key: Key, columns: u32) -> Key {
     return Key(select(key.x + 1u, 0u, wraps), key.bias - select(1u, 2u * WINDOW_WIDTH - columns, wraps));
 }
 
-@compute @workgroup_size(64, 1, 1)
+@compute @workgroup_size(QUERIES, 1, 1)
 fn main(@builtin(workgroup_id) index: vec3<u32>, @builtin(local_invocation_index) local: u32) {
     let parts = (HEAD_CHANNELS + 3u) / 4u;
     let channels = HEADS * HEAD_CHANNELS;

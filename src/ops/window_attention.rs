@@ -38,8 +38,8 @@ pub struct WindowAttention {
     pub cosine: bool,
 }
 
-/// Queries of one workgroup, one for each of its invocations.
-const QUERIES: usize = 64;
+/// Queries of one workgroup, one for each of its invocations: the fewest that hold a window, else the most.
+const QUERIES: [usize; 3] = [16, 32, 64];
 /// What the kernel's arrays hold.
 const MAX_HEAD_CHANNELS: usize = 64;
 
@@ -164,7 +164,9 @@ impl Operator for WindowAttention {
         });
         let windows =
             |start: i64, size: usize, window: usize| to_u32((size + start.unsigned_abs() as usize).div_ceil(window));
-        let blocks = (self.window[0] * self.window[1]).div_ceil(QUERIES);
+        let tokens = self.window[0] * self.window[1];
+        let queries = QUERIES.into_iter().find(|&queries| queries >= tokens).unwrap_or(QUERIES[2]);
+        let blocks = tokens.div_ceil(queries);
         // The kernel's coordinates are signed.
         if dst.width.max(dst.height) > i32::MAX as usize / 2 {
             return Err(Error::shape(format!(
@@ -187,6 +189,7 @@ impl Operator for WindowAttention {
                 ("WINDOW_HEIGHT", self.window[0] as f64),
                 ("WINDOW_WIDTH", self.window[1] as f64),
                 ("COSINE", f64::from(u32::from(self.cosine))),
+                ("QUERIES", queries as f64),
             ],
             params: params.bytes(),
             bindings: vec![Binding::Input(0), Binding::Weight(0), Binding::Output],
