@@ -202,7 +202,7 @@ fn clear_padding(values: &mut [f32], channels: usize) {
 const PIXELS: usize = 1 << 14;
 
 /// Planar to storage layout; the padding lanes stay as they are.
-pub(crate) fn pack(tensor: &HostTensor, packed: &mut [f32]) {
+fn pack(tensor: &HostTensor, packed: &mut [f32]) {
     let shape = tensor.shape();
     let (pixels, lanes) = (shape.height * shape.width, shape.padded_channels());
     let planes: Vec<&[f32]> = tensor.data().chunks_exact(pixels.max(1)).collect();
@@ -216,7 +216,7 @@ pub(crate) fn pack(tensor: &HostTensor, packed: &mut [f32]) {
 }
 
 /// Storage layout to planar.
-pub(crate) fn unpack(packed: &[f32], shape: Shape) -> Result<HostTensor> {
+fn unpack(packed: &[f32], shape: Shape) -> Result<HostTensor> {
     let mut tensor = HostTensor::zeros(shape)?;
     let (pixels, lanes) = (shape.height * shape.width, shape.padded_channels());
     for (channel, plane) in tensor.data_mut().chunks_exact_mut(pixels.max(1)).enumerate() {

@@ -15,6 +15,7 @@ mod cache;
 pub mod device;
 mod matrices;
 mod pipeline;
+mod planes;
 mod submit;
 pub mod timing;
 mod transfer;
@@ -28,7 +29,8 @@ pub use timing::Timing;
 pub use transfer::{Core, SHADERS, Surface, Transfer};
 
 use buffer::Arena;
-use submit::{Launch, Staging};
+use planes::Planes;
+use submit::{Launch, Mapped, Staging};
 use timing::Queries;
 use weights::Weights;
 
@@ -66,6 +68,9 @@ struct Prepared {
     launches: Vec<Launch>,
     /// For each step of the plan, where its launches end.
     ends: Vec<usize>,
+    /// What the host writes, and what it reads.
+    inputs: Planes,
+    outputs: Planes,
     /// All launches' `Params`, each at an aligned offset.
     params: wgpu::Buffer,
     /// Where in the image the parameters are for.
@@ -182,12 +187,11 @@ impl GpuRunner {
     /// [`Error::DeviceLost`] and [`Error::Device`] as the device reports them.
     pub async fn finish(&self, pending: Pending) -> Result<Vec<HostTensor>> {
         let mut results = Vec::with_capacity(pending.results.len());
-        for (staging, shape) in pending.results {
-            let bytes = buffer::stored_bytes(shape, self.precision);
-            let decode = |bytes: &[u8]| self.precision.unpack(bytes, shape);
-            let result = submit::read_bytes(&self.context, &staging, bytes, &pending.submission, decode).await?;
+        for Mapped { buffer, bytes, shape } in pending.results {
+            let decode = |bytes: &[u8]| self.precision.decode(bytes, shape);
+            let result = submit::read_bytes(&self.context, &buffer, bytes, &pending.submission, decode).await?;
             results.push(result?);
-            self.lock()?.staging.give_back(staging);
+            self.lock()?.staging.give_back(buffer);
         }
         Ok(results)
     }
@@ -243,9 +247,8 @@ impl GpuRunner {
             prepared.clear();
         }
         let prepared = self.prepared(prepared, arena, plan)?;
-        for (input, (slot, place)) in inputs.iter().zip(&plan.inputs) {
-            arena.upload(&self.context, *slot, place.shape, input, self.precision);
-        }
+        prepared.inputs.upload(&self.context, self.precision, arena, inputs)?;
+        self.context.queue().submit([submit::record(&self.context, &prepared.inputs.launches).finish()]);
         let starts = std::iter::once(0).chain(prepared.ends.iter().copied());
         let steps = starts.zip(&prepared.ends).map(|(start, &end)| &prepared.launches[start..end]);
         let submission = queries.submit(&self.context, steps);
@@ -277,10 +280,10 @@ impl GpuRunner {
         }
         let prepared = self.prepared(prepared, arena, plan)?;
         arena.fill_guards(&self.context, plan);
-        for (input, (slot, place)) in inputs.iter().zip(&plan.inputs) {
-            arena.upload(&self.context, *slot, place.shape, input, self.precision);
-        }
-        Ok(submit::submit(&self.context, &prepared.launches, arena, staging, plan, self.precision))
+        let Prepared { inputs: from, outputs, launches, .. } = prepared;
+        from.upload(&self.context, self.precision, arena, inputs)?;
+        let launches = from.launches.iter().chain(launches).chain(&outputs.launches);
+        submit::submit(&self.context, launches, arena, staging, outputs, self.precision)
     }
 
     /// Runs `plan`, one tile, on an image that is on the device, and writes its core to another; waits for nothing.
@@ -332,7 +335,8 @@ impl GpuRunner {
         };
         if !all.contains_key(&key) {
             let dispatches = self.dispatches(plan)?;
-            let grown = arena.fit_scratch(&self.context, dispatches.iter().flatten(), self.precision);
+            let grown = arena.fit_scratch(&self.context, dispatches.iter().flatten(), self.precision)
+                | arena.fit_planes(&self.context, plan, self.precision);
             if grown || all.len() >= PREPARED_SIZES {
                 all.clear();
             }
@@ -356,9 +360,20 @@ impl GpuRunner {
 
     fn prepare(&self, plan: &Plan, places: Vec<Place>, arena: &Arena) -> Result<Prepared> {
         let dispatches = self.dispatches(plan)?;
-        self.context.compile_all(dispatches.iter().flatten(), self.precision)?;
-        let (params, offsets) = buffer::params(&self.context, dispatches.iter().flatten());
-        let mut offsets = offsets.into_iter();
+        let imports = planes::dispatches(&planes::IMPORT, &plan.inputs, arena.padding())?;
+        let exports = planes::dispatches(&planes::EXPORT, &plan.outputs, arena.padding())?;
+        // The planes' behind those of the steps, which are written again for other places.
+        let all = || dispatches.iter().flatten().chain(&imports).chain(&exports);
+        self.context.compile_all(all(), self.precision)?;
+        let (params, offsets) = buffer::params(&self.context, all());
+        let (offsets, rest) = offsets.split_at(dispatches.iter().map(Vec::len).sum());
+        let (import_offsets, export_offsets) = rest.split_at(imports.len());
+        let planes = |tensors, dispatches: &[Dispatch], offsets| {
+            Planes::new(&self.context, self.precision, arena, tensors, dispatches, (&params, offsets))
+        };
+        let inputs = planes(&plan.inputs, &imports, import_offsets)?;
+        let outputs = planes(&plan.outputs, &exports, export_offsets)?;
+        let mut offsets = offsets.iter().copied();
         let mut launches = Vec::new();
         let mut ends = Vec::with_capacity(dispatches.len());
         for (step, dispatches) in plan.steps.iter().zip(&dispatches) {
@@ -367,7 +382,7 @@ impl GpuRunner {
             }
             ends.push(launches.len());
         }
-        Ok(Prepared { launches, ends, params, places })
+        Ok(Prepared { launches, ends, inputs, outputs, params, places })
     }
 
     fn launch(
@@ -378,26 +393,14 @@ impl GpuRunner {
         offset: u64,
         arena: &Arena,
     ) -> Result<Launch> {
-        let pipeline = self.context.pipeline(dispatch, self.precision)?;
-        let mut entries = vec![wgpu::BindGroupEntry {
-            binding: 0,
-            resource: wgpu::BindingResource::Buffer(wgpu::BufferBinding {
-                buffer: params,
-                offset,
-                size: wgpu::BufferSize::new(dispatch.params.len().next_multiple_of(16) as u64),
-            }),
-        }];
-        for (index, binding) in dispatch.bindings.iter().enumerate() {
-            let resource = match *binding {
-                Binding::Input(i) => arena.binding(step.inputs[i], step.io.inputs[i].shape, self.precision),
-                Binding::Output => arena.binding(step.output, step.io.output.shape, self.precision),
-                Binding::Weight(i) => self.weights.whole(step.node, i)?,
-                Binding::Block { weight, start, bytes } => self.weights.block(step.node, weight, start, bytes)?,
-                Binding::Scratch { index, elements } => arena.scratch(index, elements, self.precision)?,
-            };
-            entries.push(wgpu::BindGroupEntry { binding: index as u32 + 1, resource });
-        }
-        let group = self.context.create_bind_group(dispatch.shader.name, pipeline.layout(), &entries);
-        Ok(Launch { pipeline, group, workgroups: dispatch.workgroups })
+        let resource = |binding: &Binding| match *binding {
+            Binding::Input(i) => Ok(arena.binding(step.inputs[i], step.io.inputs[i].shape, self.precision)),
+            Binding::Output => Ok(arena.binding(step.output, step.io.output.shape, self.precision)),
+            Binding::Weight(i) => self.weights.whole(step.node, i),
+            Binding::Block { weight, start, bytes } => self.weights.block(step.node, weight, start, bytes),
+            Binding::Scratch { index, elements } => arena.scratch(index, elements, self.precision),
+        };
+        let resources: Vec<_> = dispatch.bindings.iter().map(resource).collect::<Result<_>>()?;
+        submit::launch(&self.context, self.precision, dispatch, (params, offset), resources)
     }
 }

@@ -2,10 +2,11 @@
 
 use super::device::Context;
 use super::pipeline::Precision;
+use super::planes;
 use crate::error::{Error, Result};
 use crate::graph::Plan;
-use crate::ops::{Binding, Dispatch};
-use crate::tensor::{HostTensor, Shape};
+use crate::ops::{Binding, Dispatch, Place};
+use crate::tensor::Shape;
 
 /// Memory around every activation, filled before each run, to catch kernels that read or write outside their tensors.
 /// Empty except in tests.
@@ -19,6 +20,18 @@ impl Guard {
     /// What an activation and the zone around it hold before a run: a NaN, so that an element that is read from outside
     /// or never written shows in the result.
     pub(super) const PATTERN: u8 = 0xff;
+}
+
+/// Scratch memory for planes, beside that of operators.
+const PLANES: usize = 3;
+
+/// Where planes are kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Home {
+    /// An activation slot.
+    Slot(usize),
+    /// Scratch memory.
+    Scratch,
 }
 
 /// The activation slots, and what operators use between their launches.
@@ -73,38 +86,47 @@ impl Arena {
     ) -> bool {
         let mut changed = false;
         for binding in dispatches.into_iter().flat_map(|dispatch| &dispatch.bindings) {
-            let Binding::Scratch { index, elements } = *binding else { continue };
-            let bytes = (elements * precision.bytes()).next_multiple_of(256);
-            if self.scratch.len() <= index {
-                self.scratch.resize(index + 1, None);
+            if let Binding::Scratch { index, elements } = *binding {
+                changed |= self.fit_one(context, index, elements * precision.bytes());
             }
-            if self.scratch[index].as_ref().is_some_and(|buffer| buffer.size() >= bytes) {
-                continue;
-            }
-            let usage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_DST;
-            let buffer = context.create_buffer("scratch", bytes, usage);
-            if let Some(small) = self.scratch[index].replace(buffer) {
-                small.destroy();
-            }
-            changed = true;
         }
         changed
     }
 
+    /// Makes one scratch buffer large enough; true if it changed.
+    fn fit_one(&mut self, context: &Context, index: usize, bytes: u64) -> bool {
+        if self.scratch.len() <= index {
+            self.scratch.resize(index + 1, None);
+        }
+        if self.scratch[index].as_ref().is_some_and(|buffer| buffer.size() >= bytes) {
+            return false;
+        }
+        let usage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_DST | wgpu::BufferUsages::COPY_SRC;
+        let buffer = context.create_buffer("scratch", bytes.next_multiple_of(256), usage);
+        if let Some(small) = self.scratch[index].replace(buffer) {
+            small.destroy();
+        }
+        true
+    }
+
     /// # Errors
-    /// [`Error::Device`] if [`Arena::fit_scratch`] was not told of it.
+    /// As [`Arena::scratch_buffer`].
     pub(super) fn scratch(
         &self,
         index: usize,
         elements: u64,
         precision: Precision,
     ) -> Result<wgpu::BindingResource<'_>> {
+        let buffer = self.scratch_buffer(index)?;
+        let size = wgpu::BufferSize::new(elements * precision.bytes());
+        Ok(wgpu::BindingResource::Buffer(wgpu::BufferBinding { buffer, offset: 0, size }))
+    }
+
+    /// # Errors
+    /// [`Error::Device`] if it was never made.
+    fn scratch_buffer(&self, index: usize) -> Result<&wgpu::Buffer> {
         let buffer = self.scratch.get(index).and_then(Option::as_ref);
-        Ok(wgpu::BindingResource::Buffer(wgpu::BufferBinding {
-            buffer: buffer.ok_or_else(|| Error::Device("a kernel asks for scratch memory that is not there".into()))?,
-            offset: 0,
-            size: wgpu::BufferSize::new(elements * precision.bytes()),
-        }))
+        buffer.ok_or_else(|| Error::Device("a kernel asks for scratch memory that is not there".into()))
     }
 
     pub(super) fn binding(&self, slot: usize, shape: Shape, precision: Precision) -> wgpu::BindingResource<'_> {
@@ -115,23 +137,47 @@ impl Arena {
         })
     }
 
-    pub(super) fn slot(&self, slot: usize) -> (&wgpu::Buffer, u64) {
-        (&self.slots[slot], self.guard.bytes)
+    /// What padding lanes of uploaded tensors hold.
+    pub(super) fn padding(&self) -> f32 {
+        // With a guard they are huge: a kernel that depends on them gives itself away.
+        if self.guard.bytes > 0 { 6e4 } else { 0.0 }
     }
 
-    pub(super) fn upload(
-        &self,
-        context: &Context,
-        slot: usize,
-        shape: Shape,
-        tensor: &HostTensor,
-        precision: Precision,
-    ) {
-        // With a guard the padding lanes are huge: a kernel that depends on them gives itself away.
-        let padding = if self.guard.bytes > 0 { 6e4 } else { 0.0 };
-        let bytes = precision.pack(tensor, padding);
-        debug_assert_eq!(bytes.len() as u64, stored_bytes(shape, precision));
-        context.queue().write_buffer(&self.slots[slot], self.guard.bytes, &bytes);
+    /// Makes memory for the planes of `plan`'s inputs and results where no slot can hold them; true if a buffer changed.
+    pub(super) fn fit_planes(&mut self, context: &Context, plan: &Plan, precision: Precision) -> bool {
+        let all = [&plan.inputs, &plan.outputs].into_iter();
+        let homeless = all.filter(|tensors| self.home(tensors, precision) == Home::Scratch);
+        let bytes = homeless.map(|tensors| planes::total_bytes(tensors, precision)).max();
+        bytes.is_some_and(|bytes| self.fit_one(context, PLANES, bytes))
+    }
+
+    /// Where the planes of `tensors` are kept: the smallest slot that is none of theirs and holds them.
+    pub(super) fn home(&self, tensors: &[(usize, Place)], precision: Precision) -> Home {
+        let bytes = planes::total_bytes(tensors, precision) + 2 * self.guard.bytes;
+        let free = |slot: &usize| tensors.iter().all(|(taken, _)| taken != slot);
+        let fitting = (0..self.slots.len()).filter(free).filter(|&slot| self.slots[slot].size() >= bytes);
+        fitting.min_by_key(|&slot| self.slots[slot].size()).map_or(Home::Scratch, Home::Slot)
+    }
+
+    /// The buffer that planes are in, and where they begin.
+    ///
+    /// # Errors
+    /// [`Error::Device`] if [`Arena::fit_planes`] was not told of them.
+    pub(super) fn buffer(&self, home: Home) -> Result<(&wgpu::Buffer, u64)> {
+        match home {
+            Home::Slot(slot) => Ok((&self.slots[slot], self.guard.bytes)),
+            Home::Scratch => Ok((self.scratch_buffer(PLANES)?, 0)),
+        }
+    }
+
+    /// `bytes` bytes from `offset` of the planes.
+    ///
+    /// # Errors
+    /// As [`Arena::buffer`].
+    pub(super) fn planes(&self, home: Home, offset: u64, bytes: u64) -> Result<wgpu::BindingResource<'_>> {
+        let (buffer, start) = self.buffer(home)?;
+        let size = wgpu::BufferSize::new(bytes);
+        Ok(wgpu::BindingResource::Buffer(wgpu::BufferBinding { buffer, offset: start + offset, size }))
     }
 
     /// Copies of the zones before and after each of `plan`'s slots, ready to be mapped.

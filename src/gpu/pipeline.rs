@@ -1,5 +1,6 @@
 //! Compiled kernels, kept for the life of the device.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, MutexGuard};
@@ -7,7 +8,6 @@ use std::sync::{Arc, MutexGuard};
 use half::f16;
 
 use super::device::Context;
-use crate::cpu;
 use crate::error::{Result, lock};
 use crate::ops::dispatch::{PRELUDE_F16, PRELUDE_F32};
 use crate::ops::{Dispatch, Shader};
@@ -41,31 +41,29 @@ impl Precision {
         }
     }
 
-    pub(super) fn encode(self, values: &[f32]) -> Vec<u8> {
+    /// Numbers as the device has them, in whole words.
+    pub(super) fn encode(self, values: &[f32]) -> Cow<'_, [u8]> {
         match self {
-            Self::F32 => bytemuck::cast_slice(values).to_vec(),
-            Self::F16 => values.iter().flat_map(|&value| to_f16(value).to_le_bytes()).collect(),
-        }
-    }
-
-    /// A tensor as the kernels store it, with `padding` in the padding lanes.
-    pub(super) fn pack(self, tensor: &HostTensor, padding: f32) -> Vec<u8> {
-        let shape = tensor.shape();
-        let mut packed = vec![padding; shape.height * shape.width * shape.padded_channels()];
-        cpu::pack(tensor, &mut packed);
-        self.encode(&packed)
-    }
-
-    /// The inverse of [`Precision::pack`].
-    pub(super) fn unpack(self, bytes: &[u8], shape: Shape) -> Result<HostTensor> {
-        match self {
-            Self::F32 => cpu::unpack(bytemuck::cast_slice(bytes), shape),
+            Self::F32 => bytemuck::cast_slice(values).into(),
             Self::F16 => {
-                let values: Vec<f32> =
-                    bytes.chunks_exact(2).map(|pair| f16::from_le_bytes([pair[0], pair[1]]).to_f32()).collect();
-                cpu::unpack(&values, shape)
+                let mut bytes: Vec<u8> = values.iter().flat_map(|&value| to_f16(value).to_le_bytes()).collect();
+                bytes.resize(bytes.len().next_multiple_of(4), 0);
+                bytes.into()
             }
         }
+    }
+
+    /// The inverse of [`Precision::encode`], for a tensor.
+    pub(super) fn decode(self, bytes: &[u8], shape: Shape) -> Result<HostTensor> {
+        let elements = shape.elements()?;
+        let values = match self {
+            Self::F32 => bytemuck::cast_slice(bytes)[..elements].to_vec(),
+            Self::F16 => {
+                let pairs = bytes.as_chunks::<2>().0.iter();
+                pairs.take(elements).map(|pair| f16::from_le_bytes(*pair).to_f32()).collect()
+            }
+        };
+        HostTensor::new(shape, values)
     }
 }
 

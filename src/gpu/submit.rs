@@ -2,11 +2,12 @@
 
 use std::sync::Arc;
 
-use super::buffer::{Arena, stored_bytes};
+use super::buffer::Arena;
 use super::device::Context;
 use super::pipeline::{Pipeline, Precision};
+use super::planes::Planes;
 use crate::error::{Error, Result};
-use crate::graph::Plan;
+use crate::ops::Dispatch;
 use crate::tensor::Shape;
 
 /// One kernel launch with its buffers bound.
@@ -14,6 +15,26 @@ pub(super) struct Launch {
     pub(super) pipeline: Arc<Pipeline>,
     pub(super) group: wgpu::BindGroup,
     pub(super) workgroups: [u32; 3],
+}
+
+/// The launch of `dispatch` with its parameters at an offset of a buffer, and the buffers from `@binding(1)` on.
+pub(super) fn launch<'b>(
+    context: &Context,
+    precision: Precision,
+    dispatch: &Dispatch,
+    (params, offset): (&'b wgpu::Buffer, u64),
+    resources: impl IntoIterator<Item = wgpu::BindingResource<'b>>,
+) -> Result<Launch> {
+    let pipeline = context.pipeline(dispatch, precision)?;
+    let size = wgpu::BufferSize::new(dispatch.params.len().next_multiple_of(16) as u64);
+    let params = wgpu::BindingResource::Buffer(wgpu::BufferBinding { buffer: params, offset, size });
+    let entries: Vec<wgpu::BindGroupEntry<'_>> = std::iter::once(params)
+        .chain(resources)
+        .enumerate()
+        .map(|(index, resource)| wgpu::BindGroupEntry { binding: index as u32, resource })
+        .collect();
+    let group = context.create_bind_group(dispatch.shader.name, pipeline.layout(), &entries);
+    Ok(Launch { pipeline, group, workgroups: dispatch.workgroups })
 }
 
 /// A command encoder with all launches recorded, in one pass.
@@ -39,8 +60,15 @@ pub(super) fn record_launches<'l>(pass: &mut wgpu::ComputePass<'_>, launches: im
 
 /// A run that was submitted and whose results were not read yet.
 pub struct Pending {
-    pub(super) results: Vec<(wgpu::Buffer, Shape)>,
+    pub(super) results: Vec<Mapped>,
     pub(super) submission: wgpu::SubmissionIndex,
+}
+
+/// A result that the host can map.
+pub(super) struct Mapped {
+    pub(super) buffer: wgpu::Buffer,
+    pub(super) bytes: u64,
+    pub(super) shape: Shape,
 }
 
 /// Buffers that the host can map, kept from run to run.
@@ -72,26 +100,26 @@ impl Staging {
     }
 }
 
-/// Submits the launches and the copies of the results into buffers the host can map.
-pub(super) fn submit(
+/// Submits the launches and the copies of the results' planes into buffers the host can map.
+pub(super) fn submit<'l>(
     context: &Context,
-    launches: &[Launch],
+    launches: impl IntoIterator<Item = &'l Launch>,
     arena: &Arena,
     staging: &mut Staging,
-    plan: &Plan,
+    outputs: &Planes,
     precision: Precision,
-) -> Pending {
+) -> Result<Pending> {
     let mut encoder = record(context, launches);
-    let mut results = Vec::with_capacity(plan.outputs.len());
-    for (slot, place) in &plan.outputs {
-        let bytes = stored_bytes(place.shape, precision);
+    let (buffer, start) = arena.buffer(outputs.home)?;
+    let mut results = Vec::with_capacity(outputs.parts.len());
+    for part in &outputs.parts {
+        let bytes = part.bytes(precision);
         let copy = staging.take(context, bytes);
-        let (buffer, offset) = arena.slot(*slot);
-        encoder.copy_buffer_to_buffer(buffer, offset, &copy, 0, bytes);
-        results.push((copy, place.shape));
+        encoder.copy_buffer_to_buffer(buffer, start + part.offset, &copy, 0, bytes);
+        results.push(Mapped { buffer: copy, bytes, shape: part.shape });
     }
     let submission = context.queue().submit([encoder.finish()]);
-    Pending { results, submission }
+    Ok(Pending { results, submission })
 }
 
 /// Waits for `submission` and hands the first `bytes` bytes of `staging`, which it writes, to `decode`. Blocks natively,

@@ -2,7 +2,8 @@
 
 use super::device::Context;
 use super::pipeline::Precision;
-use super::submit::Launch;
+use super::planes;
+use super::submit::{self, Launch};
 use crate::error::{Error, Result};
 use crate::ops::dispatch::{Shader, WORKGROUP, params};
 use crate::ops::{Dispatch, Place, to_u32};
@@ -154,7 +155,8 @@ params! {
 }
 
 /// The kernels that move images in and out of the storage layout.
-pub const SHADERS: &[&Shader] = &[&IMPORT_BUFFER, &EXPORT_BUFFER, &IMPORT_TEXTURE, &EXPORT_TEXTURE];
+pub const SHADERS: &[&Shader] =
+    &[&IMPORT_BUFFER, &EXPORT_BUFFER, &IMPORT_TEXTURE, &EXPORT_TEXTURE, &planes::IMPORT, &planes::EXPORT];
 
 static IMPORT_BUFFER: Shader = Shader {
     name: "import_buffer",
@@ -331,20 +333,10 @@ fn dispatch(
 fn launch(
     context: &Context,
     precision: Precision,
-    uniform: Uniform<'_>,
+    Uniform { buffer, offset }: Uniform<'_>,
     dispatch: Dispatch,
     resources: Vec<wgpu::BindingResource<'_>>,
 ) -> Result<Launch> {
-    let pipeline = context.pipeline(&dispatch, precision)?;
-    let Uniform { buffer, offset } = uniform;
     context.queue().write_buffer(buffer, offset, &dispatch.params);
-    let size = wgpu::BufferSize::new(dispatch.params.len().next_multiple_of(16) as u64);
-    let uniform = wgpu::BindingResource::Buffer(wgpu::BufferBinding { buffer, offset, size });
-    let entries: Vec<wgpu::BindGroupEntry<'_>> = std::iter::once(uniform)
-        .chain(resources)
-        .enumerate()
-        .map(|(index, resource)| wgpu::BindGroupEntry { binding: index as u32, resource })
-        .collect();
-    let group = context.create_bind_group(dispatch.shader.name, pipeline.layout(), &entries);
-    Ok(Launch { pipeline, group, workgroups: dispatch.workgroups })
+    submit::launch(context, precision, &dispatch, (buffer, offset), resources)
 }
