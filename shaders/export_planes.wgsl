@@ -8,8 +8,6 @@ struct Params {
     channels: u32,
     // Workgroups in x.
     row: u32,
-    // Unused here.
-    padding: f32,
 }
 
 const INVOCATIONS = 64u;

@@ -29,7 +29,7 @@ pub use timing::Timing;
 pub use transfer::{Core, SHADERS, Surface, Transfer};
 
 use buffer::Arena;
-use planes::Planes;
+use planes::Crossing;
 use submit::{Launch, Mapped, Staging};
 use timing::Queries;
 use weights::Weights;
@@ -68,9 +68,8 @@ struct Prepared {
     launches: Vec<Launch>,
     /// For each step of the plan, where its launches end.
     ends: Vec<usize>,
-    /// What the host writes, and what it reads.
-    inputs: Planes,
-    outputs: Planes,
+    /// What the host writes, and what it reads, from the first run that does.
+    host: Option<[Crossing; 2]>,
     /// All launches' `Params`, each at an aligned offset.
     params: wgpu::Buffer,
     /// Where in the image the parameters are for.
@@ -146,8 +145,9 @@ impl GpuRunner {
         self.precision
     }
 
-    /// Device memory that `plan`'s activations take. Wide convolutions on Mesa's software driver take some MiB of scratch memory
-    /// beside it.
+    /// Device memory that `plan`'s activations take. Beside it convolutions with layer norm take 8 bytes a pixel, wide ones on Mesa's
+    /// software driver some MiB, and inputs and results for which no activation's memory is free as much as they are without
+    /// padding lanes.
     pub fn activation_bytes(&self, plan: &Plan) -> u64 {
         plan.slot_elements() * self.precision.bytes()
     }
@@ -246,14 +246,14 @@ impl GpuRunner {
         if arena.fit(&self.context, plan, self.precision) {
             prepared.clear();
         }
-        let prepared = self.prepared(prepared, arena, plan)?;
-        prepared.inputs.upload(&self.context, self.precision, arena, inputs)?;
-        self.context.queue().submit([submit::record(&self.context, &prepared.inputs.launches).finish()]);
+        let prepared = self.prepared(prepared, arena, plan, true)?;
+        let [from, _] = self.upload(prepared, arena, inputs)?;
+        self.context.queue().submit([submit::record(&self.context, &from.launches).finish()]);
         let starts = std::iter::once(0).chain(prepared.ends.iter().copied());
         let steps = starts.zip(&prepared.ends).map(|(start, &end)| &prepared.launches[start..end]);
         let submission = queries.submit(&self.context, steps);
         let dispatches = self.dispatches(plan)?;
-        let kernels = dispatches.iter().map(|all| all.first().map_or("", |dispatch| dispatch.shader.name)).collect();
+        let kernels = dispatches.iter().map(|all| all.last().map_or("", |dispatch| dispatch.shader.name)).collect();
         Ok((kernels, submission))
     }
 
@@ -278,12 +278,11 @@ impl GpuRunner {
         if arena.fit(&self.context, plan, self.precision) {
             prepared.clear();
         }
-        let prepared = self.prepared(prepared, arena, plan)?;
+        let prepared = self.prepared(prepared, arena, plan, true)?;
         arena.fill_guards(&self.context, plan);
-        let Prepared { inputs: from, outputs, launches, .. } = prepared;
-        from.upload(&self.context, self.precision, arena, inputs)?;
-        let launches = from.launches.iter().chain(launches).chain(&outputs.launches);
-        submit::submit(&self.context, launches, arena, staging, outputs, self.precision)
+        let [from, to] = self.upload(prepared, arena, inputs)?;
+        let launches = from.launches.iter().chain(&prepared.launches).chain(&to.launches);
+        submit::submit(&self.context, launches, arena, staging, &to.planes, self.precision)
     }
 
     /// Runs `plan`, one tile, on an image that is on the device, and writes its core to another; waits for nothing.
@@ -307,7 +306,7 @@ impl GpuRunner {
         if arena.fit(&self.context, plan, self.precision) {
             prepared.clear();
         }
-        let prepared = self.prepared(prepared, arena, plan)?;
+        let prepared = self.prepared(prepared, arena, plan, false)?;
         let (slot, place) = plan.inputs[0];
         let slot = arena.binding(slot, place.shape, self.precision);
         let import = transfer::import(&self.context, self.precision, parameters, transfer, place, slot)?;
@@ -320,12 +319,24 @@ impl GpuRunner {
         Ok(())
     }
 
-    /// The launches for `plan`'s sizes, made at first use, with the parameters of `plan`'s place in the image.
+    /// Writes a run's inputs; answers how they and the results cross.
+    fn upload<'p>(&self, prepared: &'p Prepared, arena: &Arena, inputs: &[HostTensor]) -> Result<&'p [Crossing; 2]> {
+        let host = prepared.host.as_ref();
+        let host = host.ok_or_else(|| Error::Device("a run was prepared without the host".into()))?;
+        for (planes, tensor) in host[0].planes.iter().zip(inputs) {
+            planes.upload(&self.context, self.precision, arena, tensor)?;
+        }
+        Ok(host)
+    }
+
+    /// The launches for `plan`'s sizes, made at first use, with the parameters of `plan`'s place in the image; those for tensors of
+    /// the host, too, if there are any.
     fn prepared<'p>(
         &self,
         all: &'p mut HashMap<Key, Prepared>,
         arena: &mut Arena,
         plan: &Plan,
+        with_host: bool,
     ) -> Result<&'p Prepared> {
         let places: Vec<Place> = plan.inputs.iter().map(|(_, place)| *place).collect();
         let minding = plan.steps.iter().filter(|step| self.graph.nodes()[step.node].op.minds_parity(self.traits));
@@ -333,10 +344,12 @@ impl GpuRunner {
             shapes: places.iter().map(|place| place.shape).collect(),
             odd: minding.map(|step| step.io.output.origin.map(|origin| origin % 2 == 1)).collect(),
         };
-        if !all.contains_key(&key) {
+        if all.get(&key).is_none_or(|prepared| with_host && prepared.host.is_none()) {
             let dispatches = self.dispatches(plan)?;
-            let grown = arena.fit_scratch(&self.context, dispatches.iter().flatten(), self.precision)
-                | arena.fit_planes(&self.context, plan, self.precision);
+            let mut grown = arena.fit_scratch(&self.context, dispatches.iter().flatten(), self.precision);
+            if with_host {
+                grown |= arena.fit_planes(&self.context, plan, self.precision);
+            }
             if grown || all.len() >= PREPARED_SIZES {
                 all.clear();
             }
@@ -345,6 +358,10 @@ impl GpuRunner {
             Entry::Vacant(vacant) => vacant.insert(self.prepare(plan, places.clone(), arena)?),
             Entry::Occupied(occupied) => occupied.into_mut(),
         };
+        if with_host && prepared.host.is_none() {
+            let crossing = |shader, tensors| Crossing::new(&self.context, self.precision, arena, shader, tensors);
+            prepared.host = Some([crossing(&planes::IMPORT, &plan.inputs)?, crossing(&planes::EXPORT, &plan.outputs)?]);
+        }
         if prepared.places != places {
             let (bytes, _) = buffer::params_bytes(&self.context, self.dispatches(plan)?.iter().flatten());
             self.context.queue().write_buffer(&prepared.params, 0, &bytes);
@@ -360,20 +377,9 @@ impl GpuRunner {
 
     fn prepare(&self, plan: &Plan, places: Vec<Place>, arena: &Arena) -> Result<Prepared> {
         let dispatches = self.dispatches(plan)?;
-        let imports = planes::dispatches(&planes::IMPORT, &plan.inputs, arena.padding())?;
-        let exports = planes::dispatches(&planes::EXPORT, &plan.outputs, arena.padding())?;
-        // The planes' behind those of the steps, which are written again for other places.
-        let all = || dispatches.iter().flatten().chain(&imports).chain(&exports);
-        self.context.compile_all(all(), self.precision)?;
-        let (params, offsets) = buffer::params(&self.context, all());
-        let (offsets, rest) = offsets.split_at(dispatches.iter().map(Vec::len).sum());
-        let (import_offsets, export_offsets) = rest.split_at(imports.len());
-        let planes = |tensors, dispatches: &[Dispatch], offsets| {
-            Planes::new(&self.context, self.precision, arena, tensors, dispatches, (&params, offsets))
-        };
-        let inputs = planes(&plan.inputs, &imports, import_offsets)?;
-        let outputs = planes(&plan.outputs, &exports, export_offsets)?;
-        let mut offsets = offsets.iter().copied();
+        self.context.compile_all(dispatches.iter().flatten(), self.precision)?;
+        let (params, offsets) = buffer::params(&self.context, dispatches.iter().flatten());
+        let mut offsets = offsets.into_iter();
         let mut launches = Vec::new();
         let mut ends = Vec::with_capacity(dispatches.len());
         for (step, dispatches) in plan.steps.iter().zip(&dispatches) {
@@ -382,7 +388,7 @@ impl GpuRunner {
             }
             ends.push(launches.len());
         }
-        Ok(Prepared { launches, ends, inputs, outputs, params, places })
+        Ok(Prepared { launches, ends, host: None, params, places })
     }
 
     fn launch(

@@ -194,17 +194,19 @@ def device_memory(runtime: Runtime, folder: Path, image: tuple[int, ...], genera
     answer = folder.resolve() / f"device-memory-{runtime.key}.txt"
     answer.unlink(missing_ok=True)
     counted = {"VK_LAYER_PATH": str(layers), "VK_INSTANCE_LAYERS": LAYER, "PEERS_DEVICE_MEMORY_FILE": str(answer)}
-    worker = Worker(replace(runtime, environment=runtime.environment | counted), folder, image, generator, options.programs)
     try:
-        worker.load(options.timeout)
-        # What the first run has left may not be enough for the ones after it.
-        worker.turn(2)
+        worker = Worker(replace(runtime, environment=runtime.environment | counted), folder, image, generator, options.programs)
+        try:
+            worker.load(options.timeout)
+            # What the first run has left may not be enough for the ones after it.
+            worker.turn(2)
+        finally:
+            worker.close()
         every, local = map(int, answer.read_text().split())
-    except (OSError, RuntimeError) as problem:
+    # A runtime that makes no device leaves the file empty.
+    except (OSError, RuntimeError, ValueError) as problem:
         print(f"{generator} {runtime.key}: device memory not counted: {problem}", file=sys.stderr)
         return {}
-    finally:
-        worker.close()
     return {"peak_device_local_bytes": local, "peak_device_all_bytes": every}
 
 

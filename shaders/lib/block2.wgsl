@@ -1,4 +1,4 @@
-// Two groups of output channels, summed side by side: `params`, `epilogue` and `store` are the kernel's.
+// Two groups of output channels, summed side by side: `params`, `epilogue`, `store` and `store_two` are the kernel's.
 const GROUPS = 2u;
 alias block = mat2x4<f32>;
 

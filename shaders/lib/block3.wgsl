@@ -1,4 +1,4 @@
-// Three groups of output channels, summed side by side: `params`, `epilogue` and `store` are the kernel's.
+// Three groups of output channels, summed side by side: `params`, `epilogue`, `store` and `store_two` are the kernel's.
 const GROUPS = 3u;
 alias block = mat3x4<f32>;
 

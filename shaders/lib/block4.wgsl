@@ -1,4 +1,4 @@
-// Four groups of output channels, summed side by side: `params`, `epilogue` and `store` are the kernel's.
+// Four groups of output channels, summed side by side: `params`, `epilogue`, `store` and `store_two` are the kernel's.
 const GROUPS = 4u;
 alias block = mat4x4<f32>;
 

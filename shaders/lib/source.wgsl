@@ -3,7 +3,8 @@
 
 // Groups of the first of two images whose channels follow one another; `extra` is the second. 0: there is one image.
 override JOINED: u32;
-// 1: layer norm with `extra` as scale, then shift, and for every pixel what is subtracted and what it is then multiplied by.
+// Channels of a layer norm, with `extra` as scale, then shift, and for every pixel what is subtracted and what it is then multiplied
+// by. 0: there is none.
 override NORM: u32;
 
 // Where a pixel's channels are.
@@ -24,7 +25,7 @@ fn place(pixel: u32, weight: f32) -> Place {
     } else {
         result.first = pixel * params.src_groups;
     }
-    if NORM == 1u {
+    if NORM > 0u {
         result.statistics = statistics[pixel];
     }
     return result;
@@ -37,7 +38,10 @@ fn load4(place: Place, group: u32) -> vec4<f32> {
     } else {
         value = vec4<f32>(src[place.first + group]);
     }
-    if NORM == 1u {
+    if NORM > 0u {
+        if NORM % 4u > 0u {
+            value = select(vec4<f32>(0.0), value, live4(group, NORM));
+        }
         value = (value - place.statistics.x) * place.statistics.y;
         value = value * vec4<f32>(extra[group]) + vec4<f32>(extra[params.src_groups + group]);
     }

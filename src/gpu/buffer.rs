@@ -5,6 +5,7 @@ use super::pipeline::Precision;
 use super::planes;
 use crate::error::{Error, Result};
 use crate::graph::Plan;
+use crate::ops::dispatch::scratch;
 use crate::ops::{Binding, Dispatch, Place};
 use crate::tensor::Shape;
 
@@ -22,16 +23,13 @@ impl Guard {
     pub(super) const PATTERN: u8 = 0xff;
 }
 
-/// Scratch memory for planes, beside that of operators.
-const PLANES: usize = 3;
-
 /// Where planes are kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Home {
     /// An activation slot.
     Slot(usize),
-    /// Scratch memory.
-    Scratch,
+    /// Scratch memory of this index.
+    Scratch(usize),
 }
 
 /// The activation slots, and what operators use between their launches.
@@ -98,11 +96,12 @@ impl Arena {
         if self.scratch.len() <= index {
             self.scratch.resize(index + 1, None);
         }
+        let bytes = bytes.next_multiple_of(256) + 2 * self.guard.bytes;
         if self.scratch[index].as_ref().is_some_and(|buffer| buffer.size() >= bytes) {
             return false;
         }
         let usage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_DST | wgpu::BufferUsages::COPY_SRC;
-        let buffer = context.create_buffer("scratch", bytes.next_multiple_of(256), usage);
+        let buffer = context.create_buffer("scratch", bytes, usage);
         if let Some(small) = self.scratch[index].replace(buffer) {
             small.destroy();
         }
@@ -119,7 +118,7 @@ impl Arena {
     ) -> Result<wgpu::BindingResource<'_>> {
         let buffer = self.scratch_buffer(index)?;
         let size = wgpu::BufferSize::new(elements * precision.bytes());
-        Ok(wgpu::BindingResource::Buffer(wgpu::BufferBinding { buffer, offset: 0, size }))
+        Ok(wgpu::BindingResource::Buffer(wgpu::BufferBinding { buffer, offset: self.guard.bytes, size }))
     }
 
     /// # Errors
@@ -145,46 +144,49 @@ impl Arena {
 
     /// Makes memory for the planes of `plan`'s inputs and results where no slot can hold them; true if a buffer changed.
     pub(super) fn fit_planes(&mut self, context: &Context, plan: &Plan, precision: Precision) -> bool {
-        let all = [&plan.inputs, &plan.outputs].into_iter();
-        let homeless = all.filter(|tensors| self.home(tensors, precision) == Home::Scratch);
-        let bytes = homeless.map(|tensors| planes::total_bytes(tensors, precision)).max();
-        bytes.is_some_and(|bytes| self.fit_one(context, PLANES, bytes))
+        let mut changed = false;
+        for tensors in [&plan.inputs, &plan.outputs] {
+            for (home, (_, place)) in self.homes(tensors, precision).into_iter().zip(tensors) {
+                if let Home::Scratch(index) = home {
+                    changed |= self.fit_one(context, index, planes::bytes(place.shape, precision));
+                }
+            }
+        }
+        changed
     }
 
-    /// Where the planes of `tensors` are kept: the smallest slot that is none of theirs and holds them.
-    pub(super) fn home(&self, tensors: &[(usize, Place)], precision: Precision) -> Home {
-        let bytes = planes::total_bytes(tensors, precision) + 2 * self.guard.bytes;
-        let free = |slot: &usize| tensors.iter().all(|(taken, _)| taken != slot);
-        let fitting = (0..self.slots.len()).filter(free).filter(|&slot| self.slots[slot].size() >= bytes);
-        fitting.min_by_key(|&slot| self.slots[slot].size()).map_or(Home::Scratch, Home::Slot)
+    /// Where the planes of each of `tensors` are kept: in the smallest slot that none of them needs and that holds them, else in
+    /// scratch memory. With a guard always there: the slots keep what they were filled with.
+    pub(super) fn homes(&self, tensors: &[(usize, Place)], precision: Precision) -> Vec<Home> {
+        let mut free: Vec<usize> = (0..self.slots.len())
+            .filter(|slot| self.guard.bytes == 0 && tensors.iter().all(|(taken, _)| taken != slot))
+            .collect();
+        free.sort_by_key(|&slot| self.slots[slot].size());
+        let mut homes = Vec::with_capacity(tensors.len());
+        for (index, (_, place)) in tensors.iter().enumerate() {
+            let bytes = planes::bytes(place.shape, precision);
+            let fitting = free.iter().position(|&slot| self.slots[slot].size() >= bytes);
+            homes.push(fitting.map_or(Home::Scratch(scratch::PLANES + index), |at| Home::Slot(free.remove(at))));
+        }
+        homes
     }
 
     /// The buffer that planes are in, and where they begin.
     ///
     /// # Errors
     /// [`Error::Device`] if [`Arena::fit_planes`] was not told of them.
-    pub(super) fn buffer(&self, home: Home) -> Result<(&wgpu::Buffer, u64)> {
+    pub(super) fn home_buffer(&self, home: Home) -> Result<(&wgpu::Buffer, u64)> {
         match home {
             Home::Slot(slot) => Ok((&self.slots[slot], self.guard.bytes)),
-            Home::Scratch => Ok((self.scratch_buffer(PLANES)?, 0)),
+            Home::Scratch(index) => Ok((self.scratch_buffer(index)?, self.guard.bytes)),
         }
     }
 
-    /// `bytes` bytes from `offset` of the planes.
-    ///
-    /// # Errors
-    /// As [`Arena::buffer`].
-    pub(super) fn planes(&self, home: Home, offset: u64, bytes: u64) -> Result<wgpu::BindingResource<'_>> {
-        let (buffer, start) = self.buffer(home)?;
-        let size = wgpu::BufferSize::new(bytes);
-        Ok(wgpu::BindingResource::Buffer(wgpu::BufferBinding { buffer, offset: start + offset, size }))
-    }
-
-    /// Copies of the zones before and after each of `plan`'s slots, ready to be mapped.
+    /// Copies of the zones before and after each of `plan`'s slots and all scratch memory, ready to be mapped.
     pub(super) fn copy_guards(&self, context: &Context, plan: &Plan) -> (Vec<wgpu::Buffer>, wgpu::SubmissionIndex) {
         let mut encoder = context.device().create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
         let mut copies = Vec::new();
-        for slot in &self.slots[..plan.slots.len()] {
+        for slot in self.slots[..plan.slots.len()].iter().chain(self.scratch.iter().flatten()) {
             for offset in [0, slot.size() - self.guard.bytes] {
                 let copy = context.create_buffer(
                     "guard zone",
@@ -249,7 +251,8 @@ pub(super) fn blocks(context: &Context, bytes: &[u8]) -> Result<wgpu::Buffer> {
     Ok(buffer)
 }
 
-/// Writes weights. wgpu keeps a copy of what is written until the device has it: there is never one of all weights.
+/// Writes weights. wgpu keeps a copy of what is written until the device has it: outside browsers, where it may wait, there is never
+/// one of all weights.
 ///
 /// # Errors
 /// [`Error::DeviceLost`] if the device is lost meanwhile.
@@ -276,7 +279,6 @@ pub(super) fn params_bytes<'d>(
         bytes.extend_from_slice(&dispatch.params);
         bytes.resize(bytes.len().next_multiple_of(step), 0);
     }
-    bytes.resize(bytes.len().max(step), 0);
     (bytes, offsets)
 }
 
@@ -285,7 +287,9 @@ pub(super) fn params<'d>(
     context: &Context,
     dispatches: impl IntoIterator<Item = &'d Dispatch>,
 ) -> (wgpu::Buffer, Vec<u64>) {
-    let (bytes, offsets) = params_bytes(context, dispatches);
+    let (mut bytes, offsets) = params_bytes(context, dispatches);
+    // No buffer is empty.
+    bytes.resize(bytes.len().max(16), 0);
     let buffer =
         context.create_buffer("params", bytes.len() as u64, wgpu::BufferUsages::UNIFORM | wgpu::BufferUsages::COPY_DST);
     context.queue().write_buffer(&buffer, 0, &bytes);

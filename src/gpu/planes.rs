@@ -1,17 +1,20 @@
 //! Tensors between the host and the kernels: they cross as planes, without padding lanes, and the device changes the layout. A
 //! grey picture is a quarter of what is stored, and the host does not touch every pixel.
 
-use super::buffer::{Arena, Home};
+use super::buffer::{self, Arena, Home};
 use super::device::Context;
 use super::pipeline::Precision;
 use super::submit::{Launch, launch};
 use crate::error::Result;
-use crate::ops::dispatch::{Dispatch, Shader, params};
+use crate::ops::dispatch::{Dispatch, Shader, line_grid, params};
 use crate::ops::{Place, to_u32};
 use crate::tensor::{HostTensor, Shape};
 
 params! {
-    struct Params { pixels: u32, groups: u32, channels: u32, row: u32, padding: f32 }
+    struct Import { pixels: u32, groups: u32, channels: u32, row: u32, padding: f32 }
+}
+params! {
+    struct Export { pixels: u32, groups: u32, channels: u32, row: u32 }
 }
 
 /// The kernels that change the layout.
@@ -19,110 +22,102 @@ pub(super) static IMPORT: Shader = Shader {
     name: "import_planes",
     source: include_str!("../../shaders/import_planes.wgsl"),
     library: &[],
-    params: Params::FIELDS,
+    params: Import::FIELDS,
 };
 pub(super) static EXPORT: Shader = Shader {
     name: "export_planes",
     source: include_str!("../../shaders/export_planes.wgsl"),
     library: &[],
-    params: Params::FIELDS,
+    params: Export::FIELDS,
 };
 
-/// Invocations of a workgroup.
-const INVOCATIONS: u32 = 64;
-/// Workgroups of a row of the grid.
-const ROW: u32 = 32768;
-/// Where tensors start in a buffer.
-const ALIGNMENT: u64 = 256;
-
-/// One tensor's planes.
-pub(super) struct Part {
-    /// Where it is as the kernels have it.
-    slot: usize,
-    pub(super) shape: Shape,
-    /// First byte of its planes.
-    pub(super) offset: u64,
-}
-
-impl Part {
-    /// Bytes that are moved: whole words.
-    pub(super) fn bytes(&self, precision: Precision) -> u64 {
-        plane_bytes(self.shape, precision)
-    }
-}
-
-fn plane_bytes(shape: Shape, precision: Precision) -> u64 {
+/// Bytes of a tensor's planes, in whole words. No more than it takes as the kernels have it.
+pub(super) fn bytes(shape: Shape, precision: Precision) -> u64 {
     ((shape.channels * shape.height * shape.width) as u64 * precision.bytes()).next_multiple_of(4)
 }
 
-/// A plan's inputs or results as planes, one after another in a buffer that the kernels do not need then.
+/// One tensor's planes.
 pub(super) struct Planes {
-    pub(super) home: Home,
-    pub(super) parts: Vec<Part>,
-    /// For each tensor the launch that changes its layout.
-    pub(super) launches: Vec<Launch>,
-}
-
-/// Bytes of all `tensors`, `(slot, place)`, together.
-pub(super) fn total_bytes(tensors: &[(usize, Place)], precision: Precision) -> u64 {
-    tensors.iter().map(|(_, place)| plane_bytes(place.shape, precision).next_multiple_of(ALIGNMENT)).sum()
-}
-
-/// What [`IMPORT`] or [`EXPORT`] is launched with for every tensor; `padding` is for padding lanes.
-pub(super) fn dispatches(shader: &'static Shader, tensors: &[(usize, Place)], padding: f32) -> Result<Vec<Dispatch>> {
-    let dispatch = |(_, place): &(usize, Place)| {
-        let shape = place.shape;
-        let (pixels, groups) = (to_u32(shape.pixels()?)?, to_u32(shape.channel_groups())?);
-        let workgroups = pixels.div_ceil(INVOCATIONS);
-        let row = workgroups.clamp(1, ROW);
-        Ok(Dispatch {
-            shader,
-            constants: Vec::new(),
-            params: Params { pixels, groups, channels: to_u32(shape.channels)?, row, padding }.bytes(),
-            bindings: Vec::new(),
-            workgroups: [row, workgroups.div_ceil(row), groups],
-        })
-    };
-    tensors.iter().map(dispatch).collect()
+    home: Home,
+    pub(super) shape: Shape,
 }
 
 impl Planes {
-    /// Planes of `tensors` with their `dispatches`, whose parameters are at `offsets` of `params`.
-    pub(super) fn new(
-        context: &Context,
-        precision: Precision,
-        arena: &Arena,
-        tensors: &[(usize, Place)],
-        dispatches: &[Dispatch],
-        (params, offsets): (&wgpu::Buffer, &[u64]),
-    ) -> Result<Self> {
-        let home = arena.home(tensors, precision);
-        let (mut parts, mut launches, mut offset) = (Vec::new(), Vec::new(), 0);
-        for (((slot, place), dispatch), at) in tensors.iter().zip(dispatches).zip(offsets) {
-            let part = Part { slot: *slot, shape: place.shape, offset };
-            let stored = arena.binding(part.slot, part.shape, precision);
-            let planes = arena.planes(home, offset, part.bytes(precision))?;
-            let is_import = std::ptr::eq(dispatch.shader, &IMPORT);
-            let resources = if is_import { [planes, stored] } else { [stored, planes] };
-            launches.push(launch(context, precision, dispatch, (params, *at), resources)?);
-            offset += part.bytes(precision).next_multiple_of(ALIGNMENT);
-            parts.push(part);
-        }
-        Ok(Self { home, parts, launches })
+    /// The buffer that they are in, the first byte, and how many.
+    ///
+    /// # Errors
+    /// As [`Arena::home_buffer`].
+    pub(super) fn buffer<'a>(&self, arena: &'a Arena, precision: Precision) -> Result<(&'a wgpu::Buffer, u64, u64)> {
+        let (buffer, start) = arena.home_buffer(self.home)?;
+        Ok((buffer, start, bytes(self.shape, precision)))
     }
 
-    /// Writes the inputs' planes.
+    /// Writes `tensor`.
+    ///
+    /// # Errors
+    /// As [`Planes::buffer`].
     pub(super) fn upload(
         &self,
         context: &Context,
         precision: Precision,
         arena: &Arena,
-        tensors: &[HostTensor],
+        tensor: &HostTensor,
     ) -> Result<()> {
-        for (part, tensor) in self.parts.iter().zip(tensors) {
-            let (buffer, start) = arena.buffer(self.home)?;
-            context.queue().write_buffer(buffer, start + part.offset, &precision.encode(tensor.data()));
-        }
+        let (buffer, start, _) = self.buffer(arena, precision)?;
+        context.queue().write_buffer(buffer, start, &precision.encode(tensor.data()));
         Ok(())
+    }
+}
+
+/// A plan's inputs or results as planes, and the launches that change their layout.
+pub(super) struct Crossing {
+    pub(super) planes: Vec<Planes>,
+    pub(super) launches: Vec<Launch>,
+    /// The launches' parameters.
+    _params: wgpu::Buffer,
+}
+
+impl Crossing {
+    /// That of `tensors`, slots and places, to the device with [`IMPORT`] or back with [`EXPORT`]. [`Arena::fit_planes`] has made
+    /// place for them.
+    ///
+    /// # Errors
+    /// [`Error::Shape`](crate::Error::Shape) if a size does not fit the kernels' 32-bit arithmetic.
+    pub(super) fn new(
+        context: &Context,
+        precision: Precision,
+        arena: &Arena,
+        shader: &'static Shader,
+        tensors: &[(usize, Place)],
+    ) -> Result<Self> {
+        let is_import = std::ptr::eq(shader, &IMPORT);
+        let dispatch = |(_, place): &(usize, Place)| {
+            let (pixels, groups) = (to_u32(place.shape.pixels()?)?, to_u32(place.shape.channel_groups())?);
+            let channels = to_u32(place.shape.channels)?;
+            let (row, workgroups) = line_grid(pixels, groups);
+            let params = if is_import {
+                Import { pixels, groups, channels, row, padding: arena.padding() }.bytes()
+            } else {
+                Export { pixels, groups, channels, row }.bytes()
+            };
+            Ok(Dispatch { shader, constants: Vec::new(), params, bindings: Vec::new(), workgroups })
+        };
+        let dispatches: Vec<Dispatch> = tensors.iter().map(dispatch).collect::<Result<_>>()?;
+        context.compile_all(&dispatches, precision)?;
+        let (params, offsets) = buffer::params(context, &dispatches);
+        let (mut planes, mut launches) = (Vec::new(), Vec::new());
+        for ((((slot, place), home), dispatch), offset) in
+            tensors.iter().zip(arena.homes(tensors, precision)).zip(&dispatches).zip(offsets)
+        {
+            let one = Planes { home, shape: place.shape };
+            let (buffer, start, bytes) = one.buffer(arena, precision)?;
+            let binding = wgpu::BufferBinding { buffer, offset: start, size: wgpu::BufferSize::new(bytes) };
+            let stored = arena.binding(*slot, place.shape, precision);
+            let flat = wgpu::BindingResource::Buffer(binding);
+            let resources = if is_import { [flat, stored] } else { [stored, flat] };
+            launches.push(launch(context, precision, dispatch, (&params, offset), resources)?);
+            planes.push(one);
+        }
+        Ok(Self { planes, launches, _params: params })
     }
 }

@@ -106,17 +106,16 @@ pub(super) fn submit<'l>(
     launches: impl IntoIterator<Item = &'l Launch>,
     arena: &Arena,
     staging: &mut Staging,
-    outputs: &Planes,
+    outputs: &[Planes],
     precision: Precision,
 ) -> Result<Pending> {
     let mut encoder = record(context, launches);
-    let (buffer, start) = arena.buffer(outputs.home)?;
-    let mut results = Vec::with_capacity(outputs.parts.len());
-    for part in &outputs.parts {
-        let bytes = part.bytes(precision);
+    let mut results = Vec::with_capacity(outputs.len());
+    for planes in outputs {
+        let (buffer, start, bytes) = planes.buffer(arena, precision)?;
         let copy = staging.take(context, bytes);
-        encoder.copy_buffer_to_buffer(buffer, start + part.offset, &copy, 0, bytes);
-        results.push(Mapped { buffer: copy, bytes, shape: part.shape });
+        encoder.copy_buffer_to_buffer(buffer, start, &copy, 0, bytes);
+        results.push(Mapped { buffer: copy, bytes, shape: planes.shape });
     }
     let submission = context.queue().submit([encoder.finish()]);
     Ok(Pending { results, submission })

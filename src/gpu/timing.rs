@@ -12,7 +12,7 @@ pub struct Timing {
     pub node: usize,
     /// The operator's stem.
     pub operator: &'static str,
-    /// The name of the kernel, of the first one if there are several.
+    /// The name of the kernel, of the last one if there are several.
     pub kernel: &'static str,
     /// Time between the start of its first launch and the end of its last.
     pub nanoseconds: u64,

@@ -48,7 +48,7 @@ impl Weights {
                         pending += bytes.len();
                         if pending > buffer::PIECE_BYTES {
                             context.flush()?;
-                            pending = 0;
+                            pending = bytes.len();
                         }
                         Location::Own(buffer::weights(context, node.op.stem(), &bytes)?)
                     }

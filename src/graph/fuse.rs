@@ -63,7 +63,11 @@ fn fold_padding(nodes: &mut Vec<Node>, mut node: Node, uses: &[usize]) -> Node {
 
 /// Lets the producer of one of `node`'s inputs do its work; gives `node` back if none can.
 fn absorb(nodes: &mut Vec<Node>, node: Node, uses: &[usize]) -> Option<Node> {
-    for (index, &input) in node.inputs.iter().enumerate() {
+    // A convolution first: it can also take an activation that follows.
+    let enlarged = |value| nodes.iter().any(|node| node.output == value && matches!(node.op, Op::Upsample(_)));
+    let mut order: Vec<_> = node.inputs.iter().copied().enumerate().collect();
+    order.sort_by_key(|&(_, value)| enlarged(value));
+    for (index, input) in order {
         if let Some(producer) = sole_producer(nodes, input, uses)
             && let Some(mut merged) = merge(&nodes[producer], &node, index)
         {

@@ -7,6 +7,7 @@ use super::dispatch::Binding;
 /// Layer norm of what is read.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Norm {
+    pub(super) channels: usize,
     /// Scale, then shift.
     pub(super) affine: Binding,
     /// Two 32-bit floats for each pixel: what is subtracted, and what it is then multiplied by.
@@ -27,7 +28,7 @@ pub(super) struct Around {
 impl Around {
     /// The overrides of `source.wgsl`.
     pub(super) fn source_constants(&self) -> [(&'static str, f64); 2] {
-        [("JOINED", self.joined.unwrap_or(0) as f64), ("NORM", f64::from(u8::from(self.norm.is_some())))]
+        [("JOINED", self.joined.unwrap_or(0) as f64), ("NORM", self.norm.map_or(0, |norm| norm.channels) as f64)]
     }
 
     /// The overrides of `store.wgsl` and `activation.wgsl`.

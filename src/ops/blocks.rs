@@ -5,7 +5,7 @@
 //! from storage buffers. Larger ones are read from a storage buffer in one launch, and so are all where one block's launch
 //! would leave cores idle. Where lanes can share what they read (`rows_shared.wgsl`), they do.
 
-use super::dispatch::{Binding, Dispatch, Library, Packed, Shader, library, library_text};
+use super::dispatch::{Binding, Dispatch, GRID_ROW, Library, Packed, Shader, library, library_text};
 use super::to_u32;
 use crate::error::Result;
 use crate::tensor::LANES;
@@ -22,8 +22,6 @@ const INVOCATIONS: u32 = 32;
 pub(super) const PIXELS: u32 = 8;
 /// Workgroups with which a launch is large enough for one block alone.
 const MANY: u32 = 16;
-/// Workgroups of one row of the grid; a device allows 65535.
-const ROW: u32 = 32768;
 
 macro_rules! rows {
     ($spread:literal) => {
@@ -149,7 +147,7 @@ impl Blocks {
         dispatch: impl Fn(&'static Shader, [u32; 2], u32, Binding) -> Dispatch,
     ) -> Result<Dispatch> {
         let workgroups = runs.div_ceil(INVOCATIONS);
-        let row = workgroups.min(ROW);
+        let row = workgroups.min(GRID_ROW);
         let bytes = self.stride() * self.count * matrices * size_of::<f32>();
         let binding = Binding::Block { weight: 0, start: 0, bytes: bytes as u64 };
         let lengths = [to_u32(self.stride_rows())?, to_u32(self.stride_rows() * self.count)?];
@@ -168,7 +166,7 @@ impl Blocks {
         dispatch: impl Fn(&'static Shader, u32, u32, u32, Binding) -> Dispatch,
     ) -> Result<Vec<Dispatch>> {
         let workgroups = runs.div_ceil(INVOCATIONS);
-        let row = workgroups.min(ROW);
+        let row = workgroups.min(GRID_ROW);
         let columns = workgroups.div_ceil(row.max(1));
         let uniform = self.uniform && (self.count == 1 || workgroups.saturating_mul(phases) >= MANY);
         let shader = &variants[self.groups - 1 + MOST_GROUPS * usize::from(uniform)];

@@ -144,9 +144,9 @@ pub const SHADERS: &[&Shader] = &[
     winograd::SHADERS[0], winograd::SHADERS[1],
 ];
 
-block_shaders!(DIRECT, DIRECT_VARIANTS, "conv2d", Params::FIELDS, [dispatch::ACTIVATION, dispatch::BORDER, dispatch::SOURCE, dispatch::STORE]);
-block_shaders!(SLIDE, SLIDE_VARIANTS, "conv2d_slide", Params::FIELDS, [dispatch::ACTIVATION, dispatch::BORDER, dispatch::SOURCE, dispatch::STORE]);
-block_shaders!(ROW, ROW_VARIANTS, "conv2d_row", Params::FIELDS, [dispatch::ACTIVATION, dispatch::BORDER, dispatch::SOURCE, dispatch::STORE]);
+block_shaders!(DIRECT, DIRECT_VARIANTS, "conv2d", Params::FIELDS, [dispatch::ACTIVATION, dispatch::BORDER, dispatch::LANES, dispatch::SOURCE, dispatch::STORE]);
+block_shaders!(SLIDE, SLIDE_VARIANTS, "conv2d_slide", Params::FIELDS, [dispatch::ACTIVATION, dispatch::BORDER, dispatch::LANES, dispatch::SOURCE, dispatch::STORE]);
+block_shaders!(ROW, ROW_VARIANTS, "conv2d_row", Params::FIELDS, [dispatch::ACTIVATION, dispatch::BORDER, dispatch::LANES, dispatch::SOURCE, dispatch::STORE]);
 
 static DEPTHWISE: Shader = Shader {
     name: "conv2d_depthwise",

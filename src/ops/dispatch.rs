@@ -158,6 +158,31 @@ pub struct Dispatch {
 /// reads together.
 pub const WORKGROUP: u32 = 8;
 
+/// Invocations of a workgroup that covers a line of pixels.
+const LINE: u32 = 64;
+/// Workgroups of one row of a grid; a device allows 65535.
+pub(crate) const GRID_ROW: u32 = 32768;
+
+/// The grid of a kernel with one invocation for each of `pixels`, in `layers`: the workgroups of a row, which the kernel must know,
+/// and those in x, y and z.
+pub(crate) fn line_grid(pixels: u32, layers: u32) -> (u32, [u32; 3]) {
+    let workgroups = pixels.div_ceil(LINE);
+    let row = workgroups.clamp(1, GRID_ROW);
+    (row, [row, workgroups.div_ceil(row), layers])
+}
+
+/// Who uses which [`Binding::Scratch`].
+pub(crate) mod scratch {
+    /// Winograd's transformed pixels.
+    pub(crate) const TRANSFORMED: usize = 0;
+    /// Winograd's products.
+    pub(crate) const PRODUCTS: usize = 1;
+    /// What a convolution with layer norm knows of each pixel.
+    pub(crate) const STATISTICS: usize = 2;
+    /// From here on: tensors as the host has them.
+    pub(crate) const PLANES: usize = 3;
+}
+
 /// Declares a kernel's `Params`: 32-bit scalars only, so that Rust's and WGSL's layouts agree.
 macro_rules! params {
     (struct $name:ident { $($field:ident: $kind:ty),* $(,)? }) => {

@@ -7,8 +7,8 @@
 
 use super::activation::Function;
 use super::around::{Around, Norm};
-use super::conv2d::{Conv2d, Residual};
-use super::dispatch::{self, Binding, Dispatch, Packed, Shader, Traits, params};
+use super::conv2d::Conv2d;
+use super::dispatch::{self, Binding, Dispatch, Packed, Shader, Traits, params, scratch};
 use super::gate::Gate;
 use super::layer_norm::LayerNorm;
 use super::linear::Linear;
@@ -72,52 +72,10 @@ impl Dense {
         }
     }
 
-    fn in_channels(&self) -> usize {
-        match self {
-            Self::Conv2d(conv) => conv.in_channels,
-            Self::Linear(linear) => linear.in_channels,
-        }
-    }
-
-    fn out_channels(&self) -> usize {
-        match self {
-            Self::Conv2d(conv) => conv.out_channels,
-            Self::Linear(linear) => linear.out_channels,
-        }
-    }
-
-    fn groups(&self) -> usize {
-        match self {
-            Self::Conv2d(conv) => conv.groups,
-            Self::Linear(_) => 1,
-        }
-    }
-
-    fn activation(&self) -> Function {
-        match self {
-            Self::Conv2d(conv) => conv.activation,
-            Self::Linear(linear) => linear.activation,
-        }
-    }
-
-    fn residual(&self) -> Option<Residual> {
-        match self {
-            Self::Conv2d(conv) => conv.residual,
-            Self::Linear(linear) => linear.residual,
-        }
-    }
-
-    fn is_depthwise(&self) -> bool {
-        matches!(self, Self::Conv2d(conv) if conv.is_depthwise())
-    }
-
     /// Number of its parameters.
     fn params(&self) -> usize {
-        let bias = match self {
-            Self::Conv2d(conv) => conv.bias,
-            Self::Linear(linear) => linear.bias,
-        };
-        1 + usize::from(bias) + usize::from(self.activation() == Function::PRelu)
+        let conv = self.as_conv();
+        1 + usize::from(conv.bias) + usize::from(conv.activation == Function::PRelu)
     }
 
     /// How many weights [`Dense::pack_around`] gives.
@@ -132,18 +90,19 @@ impl Dense {
 impl FusedConv {
     /// True if `dense` can stand behind `before` and before `gate`.
     pub fn fits(before: &Before, dense: &Dense, gate: Option<&Gate>) -> bool {
-        let whole = dense.groups() == 1;
+        let conv = dense.as_conv();
+        let whole = conv.groups == 1;
         // What is before fewer channels than are read together saves nothing.
         let reads = match before {
             Before::Nothing => true,
             Before::Norm(norm) => {
-                !dense.is_depthwise() && norm.channels == dense.in_channels() && norm.channels >= LANES
+                !conv.is_depthwise() && norm.channels == conv.in_channels && norm.channels >= LANES
             }
-            Before::Join(first) => whole && (1..dense.in_channels()).contains(first) && dense.in_channels() >= LANES,
+            Before::Join(first) => whole && (1..conv.in_channels).contains(first) && conv.in_channels >= LANES,
         };
         let writes = gate.is_none_or(|gate| {
-            let plain = dense.activation() == Function::Identity && dense.residual().is_none();
-            (whole || dense.is_depthwise()) && plain && gate.channels.checked_mul(2) == Some(dense.out_channels())
+            let plain = conv.activation == Function::Identity && conv.residual.is_none();
+            (whole || conv.is_depthwise()) && plain && gate.channels.checked_mul(2) == Some(conv.out_channels)
         });
         reads && writes
     }
@@ -151,8 +110,8 @@ impl FusedConv {
     /// Channels of each input but the residual.
     fn sources(&self) -> Vec<usize> {
         match self.before {
-            Before::Join(first) => vec![first, self.dense.in_channels() - first],
-            _ => vec![self.dense.in_channels()],
+            Before::Join(first) => vec![first, self.dense.as_conv().in_channels - first],
+            _ => vec![self.dense.as_conv().in_channels],
         }
     }
 
@@ -177,9 +136,9 @@ impl FusedConv {
 
     /// `dense` as the kernels compute it: joined sources and the halves of a gate in whole groups, the halves' groups in turn, and the
     /// gate's function as activation.
-    fn kernel(&self) -> Dense {
-        let in_channels = self.kernel_inputs().len();
-        let out_channels = self.kernel_outputs().len();
+    fn computed(&self) -> Dense {
+        let in_channels = self.computed_inputs().len();
+        let out_channels = self.computed_outputs().len();
         let mut dense = self.dense.clone();
         let (inputs, outputs, activation) = match &mut dense {
             Dense::Conv2d(conv) => {
@@ -197,21 +156,21 @@ impl FusedConv {
         dense
     }
 
-    /// For each input channel of [`FusedConv::kernel`] that of `dense`.
-    fn kernel_inputs(&self) -> Vec<Option<usize>> {
+    /// For each input channel of [`FusedConv::computed`] that of `dense`.
+    fn computed_inputs(&self) -> Vec<Option<usize>> {
         match self.before {
-            _ if self.dense.is_depthwise() => self.kernel_outputs(),
+            _ if self.dense.as_conv().is_depthwise() => self.computed_outputs(),
             Before::Join(first) => {
                 let padding = std::iter::repeat_n(None, first.next_multiple_of(LANES) - first);
-                (0..first).map(Some).chain(padding).chain((first..self.dense.in_channels()).map(Some)).collect()
+                (0..first).map(Some).chain(padding).chain((first..self.dense.as_conv().in_channels).map(Some)).collect()
             }
-            _ => (0..self.dense.in_channels()).map(Some).collect(),
+            _ => (0..self.dense.as_conv().in_channels).map(Some).collect(),
         }
     }
 
-    /// For each output channel of [`FusedConv::kernel`] that of `dense`.
-    fn kernel_outputs(&self) -> Vec<Option<usize>> {
-        let Some(gate) = &self.gate else { return (0..self.dense.out_channels()).map(Some).collect() };
+    /// For each output channel of [`FusedConv::computed`] that of `dense`.
+    fn computed_outputs(&self) -> Vec<Option<usize>> {
+        let Some(gate) = &self.gate else { return (0..self.dense.as_conv().out_channels).map(Some).collect() };
         let half = gate.channels;
         (0..2 * half.next_multiple_of(LANES))
             .map(|index| {
@@ -221,16 +180,16 @@ impl FusedConv {
             .collect()
     }
 
-    /// The parameters of [`FusedConv::kernel`].
-    fn kernel_params(&self, dense: &[Param], gate: &[Param]) -> Result<Vec<Param>> {
-        let outputs = self.kernel_outputs();
+    /// The parameters of [`FusedConv::computed`].
+    fn computed_params(&self, dense: &[Param], gate: &[Param]) -> Result<Vec<Param>> {
+        let outputs = self.computed_outputs();
         let weight = &dense[0];
-        let depth = if self.dense.is_depthwise() { vec![Some(0)] } else { self.kernel_inputs() };
-        let old_depth = if self.dense.is_depthwise() { 1 } else { self.dense.in_channels() / self.dense.groups() };
-        let depth = if self.dense.groups() > 1 { (0..old_depth).map(Some).collect() } else { depth };
-        let expected = self.dense.out_channels() * old_depth;
+        let depth = if self.dense.as_conv().is_depthwise() { vec![Some(0)] } else { self.computed_inputs() };
+        let old_depth = if self.dense.as_conv().is_depthwise() { 1 } else { self.dense.as_conv().in_channels / self.dense.as_conv().groups };
+        let depth = if self.dense.as_conv().groups > 1 { (0..old_depth).map(Some).collect() } else { depth };
+        let expected = self.dense.as_conv().out_channels * old_depth;
         let taps = weight.data.len() / expected.max(1);
-        if taps * expected != weight.data.len() || weight.shape.len() < 2 {
+        if taps == 0 || taps * expected != weight.data.len() || weight.shape.len() < 2 {
             return Err(Error::Weights(format!("{}: {:?} does not fit its convolution", weight.name, weight.shape)));
         }
         let mut data = vec![0.0; outputs.len() * depth.len() * taps];
@@ -266,26 +225,18 @@ static STATISTICS: Shader = Shader {
     params: Params::FIELDS,
 };
 
-/// Invocations of a workgroup of that kernel.
-const INVOCATIONS: u32 = 64;
-/// Workgroups of a row of its grid.
-const ROW: u32 = 32768;
-/// Where Winograd's algorithm keeps nothing.
-const SCRATCH: usize = 2;
-
 /// The launch that computes the norm's statistics into `result`.
 fn statistics(norm: &LayerNorm, io: &Io, result: Binding) -> Result<Dispatch> {
     let shape = io.inputs[0].shape;
     let pixels = to_u32(shape.pixels()?)?;
-    let workgroups = pixels.div_ceil(INVOCATIONS);
-    let row = workgroups.clamp(1, ROW);
+    let (row, workgroups) = dispatch::line_grid(pixels, 1);
     let (groups, channels) = (to_u32(shape.channel_groups())?, to_u32(shape.channels)?);
     Ok(Dispatch {
         shader: &STATISTICS,
         constants: vec![("CENTER", f64::from(u8::from(norm.center)))],
         params: Params { pixels, groups, channels, eps: norm.eps, row }.bytes(),
         bindings: vec![Binding::Input(0), result],
-        workgroups: [row, workgroups.div_ceil(row), 1],
+        workgroups,
     })
 }
 
@@ -295,11 +246,11 @@ impl Operator for FusedConv {
         if !Self::fits(&self.before, &self.dense, self.gate.as_ref()) || !inputs.starts_with(&sources) {
             return Err(Error::shape(format!(
                 "fused convolution from {sources:?} to {} channels cannot take inputs of {inputs:?} channels",
-                self.dense.out_channels()
+                self.dense.as_conv().out_channels
             )));
         }
         let mut dense = inputs[sources.len() - 1..].to_vec();
-        dense[0] = self.dense.in_channels();
+        dense[0] = self.dense.as_conv().in_channels;
         let channels = self.dense.operator().channels(&dense)?;
         self.gate.as_ref().map_or(Ok(channels), |gate| gate.channels(&[channels]))
     }
@@ -342,8 +293,8 @@ impl Operator for FusedConv {
     fn pack_device(&self, params: &[Param], traits: Traits) -> Result<Vec<Packed>> {
         self.pack(params)?;
         let [dense, norm, gate] = self.split(params)?;
-        let params = self.kernel_params(dense, gate)?;
-        let mut packed = match self.kernel() {
+        let params = self.computed_params(dense, gate)?;
+        let mut packed = match self.computed() {
             Dense::Conv2d(conv) => conv.pack_around(&params, traits, self.gate.is_some())?,
             Dense::Linear(linear) => linear.pack_around(&params, traits, self.gate.is_some())?,
         };
@@ -355,19 +306,19 @@ impl Operator for FusedConv {
 
     fn flops(&self, io: &Io) -> u64 {
         let source = io.inputs[0];
-        let sum = Io { inputs: vec![source], output: source };
-        let norm = if let Before::Norm(norm) = &self.before { norm.flops(&sum) } else { 0 };
+        let own = Io { inputs: vec![source], output: source };
+        let norm = if let Before::Norm(norm) = &self.before { norm.flops(&own) } else { 0 };
         let mut dense = Io { inputs: self.dense_inputs(&io.inputs), output: io.output };
-        dense.output.shape.channels = self.dense.out_channels();
+        dense.output.shape.channels = self.dense.as_conv().out_channels;
         norm + self.dense.operator().flops(&dense) + self.gate.as_ref().map_or(0, |gate| gate.flops(io))
     }
 
     fn minds_parity(&self, traits: Traits) -> bool {
-        self.kernel().packed(traits) == 3
+        self.computed().packed(traits) == 3
     }
 
     fn dispatches(&self, io: &Io, traits: Traits) -> Result<Vec<Dispatch>> {
-        let kernel = self.kernel();
+        let computed = self.computed();
         let mut dispatches = Vec::new();
         let mut around = Around { gate: self.gate.as_ref().map(|gate| gate.channels), ..Around::default() };
         match &self.before {
@@ -376,17 +327,17 @@ impl Operator for FusedConv {
             Before::Norm(norm) => {
                 // Two 32-bit floats a pixel.
                 let elements = if traits.halves { 4 } else { 2 } * io.inputs[0].shape.pixels()? as u64;
-                let statistics = Binding::Scratch { index: SCRATCH, elements };
+                let statistics = Binding::Scratch { index: scratch::STATISTICS, elements };
                 dispatches.push(self::statistics(norm, io, statistics)?);
-                around.norm = Some(Norm { affine: Binding::Weight(kernel.packed(traits)), statistics });
+                around.norm = Some(Norm { channels: norm.channels, affine: Binding::Weight(computed.packed(traits)), statistics });
             }
         }
         let mut inner = Io { inputs: self.dense_inputs(&io.inputs), output: io.output };
         if let Before::Join(_) = self.before {
-            inner.inputs[0].shape.channels = self.kernel_inputs().len();
+            inner.inputs[0].shape.channels = self.computed_inputs().len();
         }
-        inner.output.shape.channels = self.kernel_outputs().len();
-        dispatches.extend(match kernel {
+        inner.output.shape.channels = self.computed_outputs().len();
+        dispatches.extend(match computed {
             Dense::Conv2d(conv) => conv.dispatches_around(&inner, traits, &around)?,
             Dense::Linear(linear) => linear.dispatches_around(&inner, traits, &around)?,
         });

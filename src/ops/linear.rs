@@ -57,7 +57,7 @@ params! {
 /// The kernels of this operator.
 pub const SHADERS: &[&Shader] = &LIST;
 
-block_shaders!(LIST, VARIANTS, "linear", Params::FIELDS, [dispatch::ACTIVATION, dispatch::SOURCE, dispatch::STORE]);
+block_shaders!(LIST, VARIANTS, "linear", Params::FIELDS, [dispatch::ACTIVATION, dispatch::LANES, dispatch::SOURCE, dispatch::STORE]);
 
 /// Pixels that eight neighbouring invocations compute together: those of one matrix are a multiple of it.
 pub(super) const RUN: usize = 64;

@@ -27,10 +27,22 @@ params! {
 /// The kernel for either size of matrices.
 pub(super) const SHADERS: [&Shader; 2] = [&EIGHT, &SIXTEEN];
 
-static EIGHT: Shader =
-    shader(&[library!("matrix8"), dispatch::ACTIVATION, dispatch::BORDER, dispatch::SOURCE, dispatch::STORE]);
-static SIXTEEN: Shader =
-    shader(&[library!("matrix16"), dispatch::ACTIVATION, dispatch::BORDER, dispatch::SOURCE, dispatch::STORE]);
+static EIGHT: Shader = shader(&[
+    library!("matrix8"),
+    dispatch::ACTIVATION,
+    dispatch::BORDER,
+    dispatch::LANES,
+    dispatch::SOURCE,
+    dispatch::STORE,
+]);
+static SIXTEEN: Shader = shader(&[
+    library!("matrix16"),
+    dispatch::ACTIVATION,
+    dispatch::BORDER,
+    dispatch::LANES,
+    dispatch::SOURCE,
+    dispatch::STORE,
+]);
 
 const fn shader(library: &'static [Library]) -> Shader {
     let source = include_str!("../../shaders/conv2d_matrix.wgsl");

@@ -39,7 +39,7 @@ pub struct WindowAttention {
 }
 
 /// Queries of one workgroup, one for each of its invocations: the fewest that hold a window, else the most.
-const QUERIES: [usize; 3] = [16, 32, 64];
+pub const QUERIES: [usize; 3] = [16, 32, 64];
 /// What the kernel's arrays hold.
 const MAX_HEAD_CHANNELS: usize = 64;
 

@@ -11,7 +11,7 @@
 use super::around::Around;
 use super::blocks::Blocks;
 use super::conv2d::Conv2d;
-use super::dispatch::{self, Binding, Dispatch, Packed, Shader, Traits, WORKGROUP, params};
+use super::dispatch::{self, Binding, Dispatch, Packed, Shader, Traits, WORKGROUP, params, scratch};
 use super::{Io, extents, linear, to_u32};
 use crate::error::Result;
 use crate::tensor::LANES;
@@ -65,7 +65,7 @@ pub(super) const SHADERS: [&Shader; 2] = [&SOURCE, &RESULT];
 static SOURCE: Shader = Shader {
     name: "winograd_source",
     source: include_str!("../../shaders/winograd_source.wgsl"),
-    library: &[dispatch::BORDER, dispatch::SOURCE],
+    library: &[dispatch::BORDER, dispatch::LANES, dispatch::SOURCE],
     params: SourceParams::FIELDS,
 };
 
@@ -123,9 +123,9 @@ pub(super) fn dispatches(op: &Conv2d, io: &Io, around: &Around) -> Result<Vec<Di
     for first in (0..patches_y).step_by(rows) {
         let patches = rows.min(patches_y - first) * patches_x;
         let matrix = patches.next_multiple_of(linear::RUN);
-        let scratch =
-            |index, channels: usize| Binding::Scratch { index, elements: (POINTS * matrix * channels) as u64 };
-        let (transformed, products) = (scratch(0, src.padded_channels()), scratch(1, dst.padded_channels()));
+        let memory = |index, channels: usize| Binding::Scratch { index, elements: (POINTS * matrix * channels) as u64 };
+        let (transformed, products) =
+            (memory(scratch::TRANSFORMED, src.padded_channels()), memory(scratch::PRODUCTS, dst.padded_channels()));
         let workgroups = |groups: u32| [groups.div_ceil(WORKGROUP), (patches as u32).div_ceil(WORKGROUP), 1];
         all.push(Dispatch {
             shader: &SOURCE,

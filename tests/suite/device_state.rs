@@ -4,12 +4,16 @@ use std::fs;
 use std::path::Path;
 use std::sync::Arc;
 
+use sonolume::cpu::CpuRunner;
 use sonolume::enhancer::Device;
 use sonolume::gpu::{Context, GpuRunner, Precision, Surface};
+use sonolume::graph::Graph;
 use sonolume::models::Model;
+use sonolume::ops::Place;
+use sonolume::ops::activation::Function;
 use sonolume::{Enhancer, Frame, HostTensor, Job, ModelSource, Shape, TileSize, wgpu};
 
-use crate::harness::context;
+use crate::harness::{assert_close, context};
 use crate::models::{noise, tiny_models};
 
 /// A device of this test's own: others use the shared one at the same time.
@@ -135,4 +139,56 @@ fn compiled_kernels_are_kept_and_damaged_ones_replaced() {
     let blocked = folder.path().join("file");
     fs::write(&blocked, b"in the way").unwrap();
     assert!(run(&own_context(Some(&blocked.join("cache"))), &model, &input) == expected);
+}
+
+#[test]
+fn runs_that_overlap_keep_their_images_apart() {
+    // Two inputs, three results, one of them an input.
+    let mut graph = Graph::new();
+    let (first, second) = (graph.input(3), graph.input(5));
+    let joined = graph.concat(first, second).unwrap();
+    let activated = graph.activation(joined, Function::Gelu).unwrap();
+    let sum = graph.scaled_add(second, 2.0, second, -0.5).unwrap();
+    graph.set_output(activated);
+    graph.add_output(first);
+    graph.add_output(sum);
+    let graph = Arc::new(graph);
+    let cpu = CpuRunner::new(graph.clone()).unwrap();
+    for precision in [Precision::F32, Precision::F16] {
+        let runner = pollster::block_on(GpuRunner::new(own_context(None), graph.clone(), precision)).unwrap();
+        // Each is started before the one before it is read; buffers grow meanwhile.
+        let sizes = [(7, 9), (7, 9), (20, 33), (5, 3), (41, 40)];
+        let mut pending = Vec::new();
+        for (seed, (height, width)) in (0..).zip(sizes) {
+            let shapes = [3, 5].map(|channels| Shape::new(channels, height, width));
+            let plan = graph.plan(&shapes.map(Place::whole)).unwrap();
+            let images = shapes.map(|shape| noise(shape, seed));
+            let expected = cpu.run(&plan, &images).unwrap();
+            pending.push((pollster::block_on(runner.start(&plan, &images)).unwrap(), expected));
+        }
+        let tolerance = if precision == Precision::F32 { 1e-6 } else { 2e-3 };
+        for (run, expected) in pending {
+            let actual = pollster::block_on(runner.finish(run)).unwrap();
+            assert_eq!(actual.len(), expected.len());
+            for (actual, expected) in actual.iter().zip(&expected) {
+                assert_close(&format!("{precision:?} {}", expected.shape()), actual, expected, tolerance);
+            }
+        }
+    }
+}
+
+#[test]
+fn a_graph_without_operators_hands_on_every_tile() {
+    let mut graph = Graph::new();
+    let image = graph.input(1);
+    graph.set_output(image);
+    let graph = Arc::new(graph);
+    let runner = pollster::block_on(GpuRunner::new(own_context(None), graph.clone(), Precision::F32)).unwrap();
+    for (seed, column) in [(1, 0), (2, 8)] {
+        let tile = Place { shape: Shape::new(1, 4, 4), origin: [0, column], full: [4, 12] };
+        let image = noise(tile.shape, seed);
+        let plan = graph.plan(&[tile]).unwrap();
+        let result = pollster::block_on(runner.run(&plan, std::slice::from_ref(&image))).unwrap().remove(0);
+        assert_eq!(result.data(), image.data());
+    }
 }

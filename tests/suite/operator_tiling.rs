@@ -191,6 +191,6 @@ fn tiles_of_wide_convolutions_agree_on_the_gpu() {
 fn tiles_of_convolutions_agree_with_matrices() {
     if let Some(context) = context_with_matrices() {
         assert!(pollster::block_on(context.uses_matrices()).unwrap());
-        tiles_agree_on_the_gpu(&context, &["conv2d", "linear"], Precision::F16);
+        tiles_agree_on_the_gpu(&context, &["conv2d", "fused_conv", "linear"], Precision::F16);
     }
 }

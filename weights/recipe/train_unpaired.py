@@ -253,7 +253,7 @@ class Texture:
     same places."""
 
     IMAGES, KEEP, NOW, POOL, DIRECTIONS = 32, 256, 256, 49152, 64
-    WEIGHTS = 1.0, 1.4, 1.0, 1.2  # of the levels, finest first
+    WEIGHTS = 1.0, 1.6, 1.0, 1.5  # of the levels, finest first
 
     def __init__(self, high, low, rng):
         self.generator = torch.Generator().manual_seed(int(rng.integers(2**62)))
@@ -341,7 +341,7 @@ def main():
     p.add_argument("--threads", type=int, default=os.cpu_count())
     p.add_argument("--device", default="auto")
     p.add_argument("--resume", action="store_true")
-    for name, value in dict(adversarial=1.0, texture=0.3, content=3.0, brightness=50.0, black=100.0, gaps=20.0, columns=60.0, dark=20.0,
+    for name, value in dict(adversarial=1.0, texture=0.3, content=3.0, brightness=50.0, black=100.0, gaps=20.0, columns=110.0, dark=20.0,
                             dots=50.0, grid=100.0, parity=20.0, points=5.0, replay=7.0, identity=5.0).items():
         p.add_argument(f"--w-{name}", type=float, default=value)
     a = p.parse_args()
