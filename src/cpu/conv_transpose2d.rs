@@ -87,8 +87,7 @@ pub(super) fn run(op: &ConvTranspose2d, io: &Io, weights: &[Vec<f32>], inputs: &
                         Product { tiling, segments, length, step, weight, start: &start, output: product }.run();
                         for (value, pixel) in product.chunks_exact(stride).zip(block) {
                             let (y, x) = (pixel / width * stride_y + phase_y, pixel % width * stride_x + phase_x);
-                            output[(y * to.width + x) * lanes_out..][..lanes_out]
-                                .copy_from_slice(&value[..lanes_out]);
+                            output[(y * to.width + x) * lanes_out..][..lanes_out].copy_from_slice(&value[..lanes_out]);
                         }
                     }
                 }

@@ -54,16 +54,16 @@ pub(super) fn run(op: &Upsample, io: &Io, _: &[Vec<f32>], inputs: &[&[f32]], out
             }
         } else {
             scratch::with([row_in], |[blended]| {
-            vectorized(
-                arch,
-                #[inline(always)]
-                || {
-                    for ((value, a), b) in blended.iter_mut().zip(top).zip(bottom) {
-                        *value = (1.0 - row.weight) * a + row.weight * b;
-                    }
-                },
-            );
-            arch.dispatch(Stretch { input: blended, lanes, columns: &columns, output });
+                vectorized(
+                    arch,
+                    #[inline(always)]
+                    || {
+                        for ((value, a), b) in blended.iter_mut().zip(top).zip(bottom) {
+                            *value = (1.0 - row.weight) * a + row.weight * b;
+                        }
+                    },
+                );
+                arch.dispatch(Stretch { input: blended, lanes, columns: &columns, output });
             });
         }
         if let Some(kind) = op.combine {

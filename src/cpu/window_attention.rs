@@ -98,8 +98,7 @@ impl Scratch {
         }
         self.size = size;
         let pixels = size[0] * size[1];
-        let (tokens, filled) =
-            (pixels.next_multiple_of(SIDE_BY_SIDE), op.head_channels.next_multiple_of(SIDE_BY_SIDE));
+        let (tokens, filled) = (pixels.next_multiple_of(SIDE_BY_SIDE), op.head_channels.next_multiple_of(SIDE_BY_SIDE));
         self.keys.clear();
         self.keys.resize(op.heads * op.head_channels * tokens, 0.0);
         self.values.clear();

@@ -128,7 +128,11 @@ impl Operator for Activation {
 
     fn dispatches(&self, io: &Io, _: Traits) -> Result<Vec<Dispatch>> {
         let shape = io.output.shape;
-        let params = Params { width: to_u32(shape.width)?, height: to_u32(shape.height)?, groups: to_u32(shape.channel_groups())? };
+        let params = Params {
+            width: to_u32(shape.width)?,
+            height: to_u32(shape.height)?,
+            groups: to_u32(shape.channel_groups())?,
+        };
         Ok(vec![Dispatch {
             shader: &SHADER,
             constants: self.function.constants().to_vec(),

@@ -138,15 +138,58 @@ params! {
 
 /// The kernels of this operator.
 pub const SHADERS: &[&Shader] = &[
-    DIRECT[0], DIRECT[1], DIRECT[2], DIRECT[3], DIRECT[4], DIRECT[5], DIRECT[6], DIRECT[7], ROW[0], ROW[1], ROW[2],
-    ROW[3], ROW[4], ROW[5], ROW[6], ROW[7], SLIDE[0], SLIDE[1], SLIDE[2], SLIDE[3], SLIDE[4], SLIDE[5], SLIDE[6], SLIDE[7],
-    &DEPTHWISE, matrices::SHADERS[0], matrices::SHADERS[1],
-    winograd::SHADERS[0], winograd::SHADERS[1],
+    DIRECT[0],
+    DIRECT[1],
+    DIRECT[2],
+    DIRECT[3],
+    DIRECT[4],
+    DIRECT[5],
+    DIRECT[6],
+    DIRECT[7],
+    ROW[0],
+    ROW[1],
+    ROW[2],
+    ROW[3],
+    ROW[4],
+    ROW[5],
+    ROW[6],
+    ROW[7],
+    SLIDE[0],
+    SLIDE[1],
+    SLIDE[2],
+    SLIDE[3],
+    SLIDE[4],
+    SLIDE[5],
+    SLIDE[6],
+    SLIDE[7],
+    &DEPTHWISE,
+    matrices::SHADERS[0],
+    matrices::SHADERS[1],
+    winograd::SHADERS[0],
+    winograd::SHADERS[1],
 ];
 
-block_shaders!(DIRECT, DIRECT_VARIANTS, "conv2d", Params::FIELDS, [dispatch::ACTIVATION, dispatch::BORDER, dispatch::LANES, dispatch::SOURCE, dispatch::STORE]);
-block_shaders!(SLIDE, SLIDE_VARIANTS, "conv2d_slide", Params::FIELDS, [dispatch::ACTIVATION, dispatch::BORDER, dispatch::LANES, dispatch::SOURCE, dispatch::STORE]);
-block_shaders!(ROW, ROW_VARIANTS, "conv2d_row", Params::FIELDS, [dispatch::ACTIVATION, dispatch::BORDER, dispatch::LANES, dispatch::SOURCE, dispatch::STORE]);
+block_shaders!(
+    DIRECT,
+    DIRECT_VARIANTS,
+    "conv2d",
+    Params::FIELDS,
+    [dispatch::ACTIVATION, dispatch::BORDER, dispatch::LANES, dispatch::SOURCE, dispatch::STORE]
+);
+block_shaders!(
+    SLIDE,
+    SLIDE_VARIANTS,
+    "conv2d_slide",
+    Params::FIELDS,
+    [dispatch::ACTIVATION, dispatch::BORDER, dispatch::LANES, dispatch::SOURCE, dispatch::STORE]
+);
+block_shaders!(
+    ROW,
+    ROW_VARIANTS,
+    "conv2d_row",
+    Params::FIELDS,
+    [dispatch::ACTIVATION, dispatch::BORDER, dispatch::LANES, dispatch::SOURCE, dispatch::STORE]
+);
 
 static DEPTHWISE: Shader = Shader {
     name: "conv2d_depthwise",
@@ -181,7 +224,9 @@ impl Conv2d {
         let padding = [self.padding[0][0], self.padding[1][0]];
         // Groups are blocks of a matrix that is mostly zero.
         let suits = self.stride == [1, 1] && self.groups == 1;
-        suits.then(|| MatrixConvolution::new(traits, channels, self.kernel, self.dilation, padding, self.border)).flatten()
+        suits
+            .then(|| MatrixConvolution::new(traits, channels, self.kernel, self.dilation, padding, self.border))
+            .flatten()
     }
 
     fn blocks(&self, gate: bool) -> Blocks {
@@ -293,11 +338,9 @@ impl Conv2d {
                 constants.extend([width, ("IN_LANES", self.in_channels.min(LANES) as f64)]);
             }
             Sharing::Three => {}
-            Sharing::None => constants.extend([
-                width,
-                ("STRIDE_X", self.stride[1] as f64),
-                ("DILATION_X", self.dilation[1] as f64),
-            ]),
+            Sharing::None => {
+                constants.extend([width, ("STRIDE_X", self.stride[1] as f64), ("DILATION_X", self.dilation[1] as f64)])
+            }
         }
         if !self.is_depthwise() {
             constants.extend(around.source_constants());

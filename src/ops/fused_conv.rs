@@ -95,9 +95,7 @@ impl FusedConv {
         // What is before fewer channels than are read together saves nothing.
         let reads = match before {
             Before::Nothing => true,
-            Before::Norm(norm) => {
-                !conv.is_depthwise() && norm.channels == conv.in_channels && norm.channels >= LANES
-            }
+            Before::Norm(norm) => !conv.is_depthwise() && norm.channels == conv.in_channels && norm.channels >= LANES,
             Before::Join(first) => whole && (1..conv.in_channels).contains(first) && conv.in_channels >= LANES,
         };
         let writes = gate.is_none_or(|gate| {
@@ -117,7 +115,11 @@ impl FusedConv {
 
     /// The inputs of `dense`, given those of the operator: of joined images those of the first.
     fn dense_inputs<T: Copy>(&self, inputs: &[T]) -> Vec<T> {
-        inputs.iter().enumerate().filter(|(index, _)| *index != 1 || self.sources().len() == 1).map(|(_, &input)| input).collect()
+        let mut inputs = inputs.to_vec();
+        if let Before::Join(_) = self.before {
+            inputs.remove(1);
+        }
+        inputs
     }
 
     /// The parameters of `dense`, of the norm, and of the gate.
@@ -129,7 +131,11 @@ impl FusedConv {
         let gate = usize::from(self.gate.as_ref().is_some_and(|gate| gate.activation == Function::PRelu));
         let dense = self.dense.params();
         if params.len() != dense + norm + gate {
-            return Err(Error::Weights(format!("fused convolution: {} weights, not {}", params.len(), dense + norm + gate)));
+            return Err(Error::Weights(format!(
+                "fused convolution: {} weights, not {}",
+                params.len(),
+                dense + norm + gate
+            )));
         }
         Ok([&params[..dense], &params[dense..dense + norm], &params[dense + norm..]])
     }
@@ -182,12 +188,13 @@ impl FusedConv {
 
     /// The parameters of [`FusedConv::computed`].
     fn computed_params(&self, dense: &[Param], gate: &[Param]) -> Result<Vec<Param>> {
+        let conv = self.dense.as_conv();
         let outputs = self.computed_outputs();
         let weight = &dense[0];
-        let depth = if self.dense.as_conv().is_depthwise() { vec![Some(0)] } else { self.computed_inputs() };
-        let old_depth = if self.dense.as_conv().is_depthwise() { 1 } else { self.dense.as_conv().in_channels / self.dense.as_conv().groups };
-        let depth = if self.dense.as_conv().groups > 1 { (0..old_depth).map(Some).collect() } else { depth };
-        let expected = self.dense.as_conv().out_channels * old_depth;
+        // Of every group.
+        let old_depth = conv.in_channels / conv.groups;
+        let depth = if conv.groups > 1 { (0..old_depth).map(Some).collect() } else { self.computed_inputs() };
+        let expected = conv.out_channels * old_depth;
         let taps = weight.data.len() / expected.max(1);
         if taps == 0 || taps * expected != weight.data.len() || weight.shape.len() < 2 {
             return Err(Error::Weights(format!("{}: {:?} does not fit its convolution", weight.name, weight.shape)));
@@ -329,7 +336,11 @@ impl Operator for FusedConv {
                 let elements = if traits.halves { 4 } else { 2 } * io.inputs[0].shape.pixels()? as u64;
                 let statistics = Binding::Scratch { index: scratch::STATISTICS, elements };
                 dispatches.push(self::statistics(norm, io, statistics)?);
-                around.norm = Some(Norm { channels: norm.channels, affine: Binding::Weight(computed.packed(traits)), statistics });
+                around.norm = Some(Norm {
+                    channels: norm.channels,
+                    affine: Binding::Weight(computed.packed(traits)),
+                    statistics,
+                });
             }
         }
         let mut inner = Io { inputs: self.dense_inputs(&io.inputs), output: io.output };

@@ -6,8 +6,8 @@
 
 use super::activation::{self, Function};
 use super::around::Around;
-use super::conv2d::Residual;
 use super::blocks::{self, Blocks, block_shaders};
+use super::conv2d::Residual;
 use super::dispatch::{self, Binding, Dispatch, Packed, Shader, Traits, params};
 use super::matrices::MatrixConvolution;
 use super::{Axis, Border, Io, Operator, Param, to_u32};
@@ -57,7 +57,13 @@ params! {
 /// The kernels of this operator.
 pub const SHADERS: &[&Shader] = &LIST;
 
-block_shaders!(LIST, VARIANTS, "linear", Params::FIELDS, [dispatch::ACTIVATION, dispatch::LANES, dispatch::SOURCE, dispatch::STORE]);
+block_shaders!(
+    LIST,
+    VARIANTS,
+    "linear",
+    Params::FIELDS,
+    [dispatch::ACTIVATION, dispatch::LANES, dispatch::SOURCE, dispatch::STORE]
+);
 
 /// Pixels that eight neighbouring invocations compute together: those of one matrix are a multiple of it.
 pub(super) const RUN: usize = 64;
@@ -74,12 +80,14 @@ pub(super) fn products(
     let matrix_pixels = to_u32(pixels)?;
     let pixels = to_u32(matrices * pixels)?;
     let constants = constants(&Around::default(), None, Function::Identity);
-    blocks.products(&VARIANTS, matrices, pixels.div_ceil(blocks::PIXELS), |shader, [block, matrix], row, weight| Dispatch {
-        shader,
-        constants: constants.clone(),
-        params: Params { pixels, src_groups, dst_groups, group: 0, block, row, matrix, matrix_pixels }.bytes(),
-        bindings: vec![source, weight, zeros, source, source, source, result],
-        workgroups: [0; 3],
+    blocks.products(&VARIANTS, matrices, pixels.div_ceil(blocks::PIXELS), |shader, [block, matrix], row, weight| {
+        Dispatch {
+            shader,
+            constants: constants.clone(),
+            params: Params { pixels, src_groups, dst_groups, group: 0, block, row, matrix, matrix_pixels }.bytes(),
+            bindings: vec![source, weight, zeros, source, source, source, result],
+            workgroups: [0; 3],
+        }
     })
 }
 
@@ -121,12 +129,15 @@ impl Linear {
         let dst_groups = to_u32(io.output.shape.channel_groups())?;
         let constants = constants(around, self.residual, self.activation);
         let runs = pixels.div_ceil(blocks::PIXELS);
-        self.blocks(around.gate.is_some()).dispatches(&VARIANTS, runs, 1, |shader, group, block, row, weight| Dispatch {
-            shader,
-            constants: constants.clone(),
-            params: Params { pixels, src_groups, dst_groups, group, block, row, matrix: 0, matrix_pixels: pixels }.bytes(),
-            bindings: around.bindings(weight, self.residual),
-            workgroups: [0; 3],
+        self.blocks(around.gate.is_some()).dispatches(&VARIANTS, runs, 1, |shader, group, block, row, weight| {
+            Dispatch {
+                shader,
+                constants: constants.clone(),
+                params: Params { pixels, src_groups, dst_groups, group, block, row, matrix: 0, matrix_pixels: pixels }
+                    .bytes(),
+                bindings: around.bindings(weight, self.residual),
+                workgroups: [0; 3],
+            }
         })
     }
 }

@@ -82,7 +82,9 @@ impl Operator for Upsample {
     fn channels(&self, inputs: &[usize]) -> Result<usize> {
         match inputs {
             [channels] if self.combine.is_none() && !self.scale.contains(&0) => Ok(*channels),
-            [channels, other] if self.combine.is_some() && channels == other && !self.scale.contains(&0) => Ok(*channels),
+            [channels, other] if self.combine.is_some() && channels == other && !self.scale.contains(&0) => {
+                Ok(*channels)
+            }
             _ => Err(Error::shape(format!("upsampling by {:?} cannot take inputs of {inputs:?} channels", self.scale))),
         }
     }

@@ -14,7 +14,8 @@ pub fn op(case: &Case) -> FusedConv {
         Dense::Linear(linear) => (&mut linear.in_channels, &mut linear.activation),
     };
     *channels = first + second;
-    let gate = is("gate").then(|| Gate { channels: case.number::<usize>("out") / 2, activation: activation::function(case) });
+    let gate =
+        is("gate").then(|| Gate { channels: case.number::<usize>("out") / 2, activation: activation::function(case) });
     if gate.is_some() {
         *function = activation::Function::Identity;
     }

@@ -30,26 +30,28 @@ pub(super) fn run(op: &Conv2d, io: &Io, weight: &[f32], src: &[f32], epilogue: &
     // Rows of a gate's result are narrower than those of its halves.
     let elements = to.width * epilogue.lanes();
     output.par_chunks_mut(elements.max(1)).enumerate().for_each(|(y, output)| {
-        let sum = |output: &mut [f32]| vectorized(
-            arch,
-            #[inline(always)]
-            || {
-                for (x, pixel) in output.chunks_exact_mut(lanes).enumerate() {
-                    pixel.copy_from_slice(epilogue.bias());
-                    for (ky, row) in rows[y * kernel_height..][..kernel_height].iter().enumerate() {
-                        for (kx, column) in columns[x * kernel_width..][..kernel_width].iter().enumerate() {
-                            if let (Some(row), Some(column)) = (row, column) {
-                                let values = &src[(row * from.width + column) * lanes..][..lanes];
-                                let weight = &weight[(ky * kernel_width + kx) * lanes..][..lanes];
-                                for ((sum, value), weight) in pixel.iter_mut().zip(values).zip(weight) {
-                                    *sum += value * weight;
+        let sum = |output: &mut [f32]| {
+            vectorized(
+                arch,
+                #[inline(always)]
+                || {
+                    for (x, pixel) in output.chunks_exact_mut(lanes).enumerate() {
+                        pixel.copy_from_slice(epilogue.bias());
+                        for (ky, row) in rows[y * kernel_height..][..kernel_height].iter().enumerate() {
+                            for (kx, column) in columns[x * kernel_width..][..kernel_width].iter().enumerate() {
+                                if let (Some(row), Some(column)) = (row, column) {
+                                    let values = &src[(row * from.width + column) * lanes..][..lanes];
+                                    let weight = &weight[(ky * kernel_width + kx) * lanes..][..lanes];
+                                    for ((sum, value), weight) in pixel.iter_mut().zip(values).zip(weight) {
+                                        *sum += value * weight;
+                                    }
                                 }
                             }
                         }
                     }
-                }
-            },
-        );
+                },
+            )
+        };
         if epilogue.gate.is_some() {
             scratch::with([row_elements(to)], |[row]| {
                 sum(row);

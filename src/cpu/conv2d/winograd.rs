@@ -51,12 +51,8 @@ pub(super) fn run(task: &Task<'_>, output: &mut [f32]) {
         (first..last, height * to.width * lanes_out)
     });
     bands::split(output, heights).into_par_iter().for_each(|(band, output)| {
-        let sizes = [
-            (2 * strip_y + 2) * source.row_elements(),
-            POINTS * point_in,
-            POINTS * point_out,
-            4 * strip_x * stride,
-        ];
+        let sizes =
+            [(2 * strip_y + 2) * source.row_elements(), POINTS * point_in, POINTS * point_out, 4 * strip_x * stride];
         scratch::with(sizes, |[padded, transformed, products, results]| {
             let mut ring = Ring::new(&source, padded);
             // The first row that `output` holds.
@@ -73,7 +69,13 @@ pub(super) fn run(task: &Task<'_>, output: &mut [f32]) {
                             &row[2 * left * lanes_in..]
                         });
                         let target = &mut transformed[y * width * lanes_in..];
-                        tiling.arch().dispatch(TransformInput { rows, lanes: lanes_in, width, point: point_in, target });
+                        tiling.arch().dispatch(TransformInput {
+                            rows,
+                            lanes: lanes_in,
+                            width,
+                            point: point_in,
+                            target,
+                        });
                     }
                     let count = height * width;
                     let point_weights = weight.chunks_exact(weight.len() / POINTS);
