@@ -2,6 +2,7 @@
 // residual and activation.
 // src [16, matrix, out]   epilogue bias [out], then slope [out]   dst [out, h', w']
 // Each of the four pixels is a sum of those products that its own nine pixels went into: it gets the same bits in any tile.
+// With a gate an invocation takes two groups.
 
 struct Params {
     dst_width: u32,

@@ -2,6 +2,7 @@
 //   dst[point, patch, i] with point = 4 * y + x
 // src [in, h, w]   dst [16, matrix, in], of which the first `patches` patches are written. Patches lie two pixels apart, in rows of
 // `patches_x`; the first one's first pixel is at (`left`, `top`), perhaps outside the image.
+// `src` may be two joined images or one with layer norm (lib/source.wgsl).
 
 struct Params {
     src_width: u32,
