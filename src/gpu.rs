@@ -344,8 +344,12 @@ impl GpuRunner {
             shapes: places.iter().map(|place| place.shape).collect(),
             odd: minding.map(|step| step.io.output.origin.map(|origin| origin % 2 == 1)).collect(),
         };
+        let mut dispatches = Vec::new();
         if all.get(&key).is_none_or(|prepared| with_host && prepared.host.is_none()) {
-            let dispatches = self.dispatches(plan)?;
+            dispatches = self.dispatches(plan)?;
+            // All at once: kernels compile side by side, and the cache is written once.
+            let planes = if with_host { &planes::kernels()[..] } else { &[] };
+            self.context.compile_all(dispatches.iter().flatten().chain(planes), self.precision)?;
             let mut grown = arena.fit_scratch(&self.context, dispatches.iter().flatten(), self.precision);
             if with_host {
                 grown |= arena.fit_planes(&self.context, plan, self.precision);
@@ -355,7 +359,7 @@ impl GpuRunner {
             }
         }
         let prepared = match all.entry(key) {
-            Entry::Vacant(vacant) => vacant.insert(self.prepare(plan, places.clone(), arena)?),
+            Entry::Vacant(vacant) => vacant.insert(self.prepare(plan, &dispatches, places.clone(), arena)?),
             Entry::Occupied(occupied) => occupied.into_mut(),
         };
         if with_host && prepared.host.is_none() {
@@ -375,14 +379,18 @@ impl GpuRunner {
         plan.steps.iter().map(|step| self.graph.nodes()[step.node].op.dispatches(&step.io, self.traits)).collect()
     }
 
-    fn prepare(&self, plan: &Plan, places: Vec<Place>, arena: &Arena) -> Result<Prepared> {
-        let dispatches = self.dispatches(plan)?;
-        self.context.compile_all(dispatches.iter().flatten(), self.precision)?;
+    fn prepare(
+        &self,
+        plan: &Plan,
+        dispatches: &[Vec<Dispatch>],
+        places: Vec<Place>,
+        arena: &Arena,
+    ) -> Result<Prepared> {
         let (params, offsets) = buffer::params(&self.context, dispatches.iter().flatten());
         let mut offsets = offsets.into_iter();
         let mut launches = Vec::new();
         let mut ends = Vec::with_capacity(dispatches.len());
-        for (step, dispatches) in plan.steps.iter().zip(&dispatches) {
+        for (step, dispatches) in plan.steps.iter().zip(dispatches) {
             for (dispatch, offset) in dispatches.iter().zip(&mut offsets) {
                 launches.push(self.launch(step, dispatch, &params, offset, arena)?);
             }

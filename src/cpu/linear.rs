@@ -2,13 +2,12 @@
 
 use super::conv2d;
 use crate::ops::Io;
-use crate::ops::fused_conv::Dense;
 use crate::ops::linear::Linear;
 
 pub(super) fn prepare(op: &Linear, weights: Vec<Vec<f32>>) -> Vec<Vec<f32>> {
-    conv2d::prepare(&Dense::Linear(op.clone()).as_conv(), weights)
+    conv2d::prepare(&op.as_conv(), weights)
 }
 
 pub(super) fn run(op: &Linear, io: &Io, weights: &[Vec<f32>], inputs: &[&[f32]], output: &mut [f32]) {
-    conv2d::run(&Dense::Linear(op.clone()).as_conv(), io, weights, inputs, output);
+    conv2d::run(&op.as_conv(), io, weights, inputs, output);
 }

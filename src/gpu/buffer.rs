@@ -216,54 +216,67 @@ pub(super) fn stored_bytes(shape: Shape, precision: Precision) -> u64 {
     (shape.height * shape.width * shape.padded_channels()) as u64 * precision.bytes()
 }
 
-/// A buffer of packed weights.
-///
-/// # Errors
-/// As [`write`].
-pub(super) fn weights(context: &Context, label: &str, bytes: &[u8]) -> Result<wgpu::Buffer> {
-    let buffer = context.create_buffer(
-        label,
-        bytes.len().next_multiple_of(16) as u64,
-        wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_DST,
-    );
-    write(context, &buffer, bytes)?;
-    Ok(buffer)
+/// What is on its way to the device at a time.
+const PIECE_BYTES: usize = 4 << 20;
+
+/// Uploads weights. wgpu keeps a copy of what is written until the device has it: outside browsers, where it may wait, there is
+/// never one of all weights.
+pub(super) struct Upload<'a> {
+    context: &'a Context,
+    /// Bytes written since it last waited.
+    pending: usize,
 }
 
-/// What is uploaded at a time.
-pub(super) const PIECE_BYTES: usize = 4 << 20;
-
-/// A buffer of blocks of weights.
-///
-/// # Errors
-/// [`Error::OutOfMemory`] if the device has no buffers of that size, and as [`write`].
-pub(super) fn blocks(context: &Context, bytes: &[u8]) -> Result<wgpu::Buffer> {
-    let size = bytes.len() as u64;
-    if size > context.device().limits().max_buffer_size {
-        return Err(Error::OutOfMemory { bytes: size });
+impl<'a> Upload<'a> {
+    pub(super) fn new(context: &'a Context) -> Self {
+        Self { context, pending: 0 }
     }
-    let buffer = context.create_buffer(
-        "blocks of weights",
-        size,
-        wgpu::BufferUsages::UNIFORM | wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_DST,
-    );
-    write(context, &buffer, bytes)?;
-    Ok(buffer)
-}
 
-/// Writes weights. wgpu keeps a copy of what is written until the device has it: outside browsers, where it may wait, there is never
-/// one of all weights.
-///
-/// # Errors
-/// [`Error::DeviceLost`] if the device is lost meanwhile.
-fn write(context: &Context, buffer: &wgpu::Buffer, bytes: &[u8]) -> Result<()> {
-    for (index, piece) in bytes.chunks(PIECE_BYTES).enumerate() {
-        context.queue().write_buffer(buffer, (index * PIECE_BYTES) as u64, piece);
-        if piece.len() == PIECE_BYTES {
-            context.flush()?;
+    /// A buffer of packed weights.
+    ///
+    /// # Errors
+    /// As [`Upload::finish`].
+    pub(super) fn weights(&mut self, label: &str, bytes: &[u8]) -> Result<wgpu::Buffer> {
+        let size = bytes.len().next_multiple_of(16) as u64;
+        self.buffer(label, size, wgpu::BufferUsages::STORAGE, bytes)
+    }
+
+    /// A buffer of blocks of weights.
+    ///
+    /// # Errors
+    /// [`Error::OutOfMemory`] if the device has no buffers of that size, and as [`Upload::finish`].
+    pub(super) fn blocks(&mut self, bytes: &[u8]) -> Result<wgpu::Buffer> {
+        let size = bytes.len() as u64;
+        if size > self.context.device().limits().max_buffer_size {
+            return Err(Error::OutOfMemory { bytes: size });
         }
+        self.buffer("blocks of weights", size, wgpu::BufferUsages::UNIFORM | wgpu::BufferUsages::STORAGE, bytes)
     }
-    Ok(())
+
+    /// Waits for the last of them.
+    ///
+    /// # Errors
+    /// [`Error::DeviceLost`] and [`Error::Device`] as the device reports them.
+    pub(super) fn finish(mut self) -> Result<()> {
+        self.flush()
+    }
+
+    fn buffer(&mut self, label: &str, size: u64, usage: wgpu::BufferUsages, bytes: &[u8]) -> Result<wgpu::Buffer> {
+        let buffer = self.context.create_buffer(label, size, usage | wgpu::BufferUsages::COPY_DST);
+        for (index, piece) in bytes.chunks(PIECE_BYTES).enumerate() {
+            if self.pending + piece.len() > PIECE_BYTES {
+                self.flush()?;
+            }
+            self.context.queue().write_buffer(&buffer, (index * PIECE_BYTES) as u64, piece);
+            self.pending += piece.len();
+        }
+        Ok(buffer)
+    }
+
+    fn flush(&mut self) -> Result<()> {
+        self.pending = 0;
+        self.context.flush()
+    }
 }
 
 /// All launches' `Params` in one run of bytes, and the aligned offset of each.

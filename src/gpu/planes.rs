@@ -73,8 +73,15 @@ impl Planes {
 pub(super) struct Crossing {
     pub(super) planes: Vec<Planes>,
     pub(super) launches: Vec<Launch>,
-    /// The launches' parameters.
-    _params: wgpu::Buffer,
+}
+
+/// What is compiled for either way.
+pub(super) fn kernels() -> [Dispatch; 2] {
+    [&IMPORT, &EXPORT].map(|shader| dispatch(shader, Vec::new(), [0; 3]))
+}
+
+fn dispatch(shader: &'static Shader, params: Vec<u8>, workgroups: [u32; 3]) -> Dispatch {
+    Dispatch { shader, constants: Vec::new(), params, bindings: Vec::new(), workgroups }
 }
 
 impl Crossing {
@@ -91,7 +98,7 @@ impl Crossing {
         tensors: &[(usize, Place)],
     ) -> Result<Self> {
         let is_import = std::ptr::eq(shader, &IMPORT);
-        let dispatch = |(_, place): &(usize, Place)| {
+        let launched = |(_, place): &(usize, Place)| {
             let (pixels, groups) = (to_u32(place.shape.pixels()?)?, to_u32(place.shape.channel_groups())?);
             let channels = to_u32(place.shape.channels)?;
             let (row, workgroups) = line_grid(pixels, groups);
@@ -100,10 +107,9 @@ impl Crossing {
             } else {
                 Export { pixels, groups, channels, row }.bytes()
             };
-            Ok(Dispatch { shader, constants: Vec::new(), params, bindings: Vec::new(), workgroups })
+            Ok(dispatch(shader, params, workgroups))
         };
-        let dispatches: Vec<Dispatch> = tensors.iter().map(dispatch).collect::<Result<_>>()?;
-        context.compile_all(&dispatches, precision)?;
+        let dispatches: Vec<Dispatch> = tensors.iter().map(launched).collect::<Result<_>>()?;
         let (params, offsets) = buffer::params(context, &dispatches);
         let (mut planes, mut launches) = (Vec::new(), Vec::new());
         for ((((slot, place), home), dispatch), offset) in
@@ -118,6 +124,6 @@ impl Crossing {
             launches.push(launch(context, precision, dispatch, (&params, offset), resources)?);
             planes.push(one);
         }
-        Ok(Self { planes, launches, _params: params })
+        Ok(Self { planes, launches })
     }
 }

@@ -1,6 +1,6 @@
 //! A graph's weights on the device.
 
-use super::buffer;
+use super::buffer::Upload;
 use super::device::Context;
 use super::pipeline::Precision;
 use crate::error::{Error, Result};
@@ -34,8 +34,7 @@ impl Weights {
     /// [`Error::Weights`] if a tensor does not fit its operator, [`Error::OutOfMemory`] if one exceeds the device's limits.
     pub(super) fn upload(context: &Context, graph: &Graph, precision: Precision, traits: Traits) -> Result<Self> {
         let mut chunks: Vec<Vec<u8>> = Vec::new();
-        // Bytes on their way to the device.
-        let mut pending = 0;
+        let mut upload = Upload::new(context);
         let mut all = Self { chunks: Vec::new(), locations: Vec::new(), bytes: 0 };
         for node in graph.nodes() {
             let mut locations = Vec::new();
@@ -45,12 +44,7 @@ impl Weights {
                         let bytes = precision.encode(&values);
                         context.check_binding(bytes.len() as u64)?;
                         all.bytes += bytes.len() as u64;
-                        pending += bytes.len();
-                        if pending > buffer::PIECE_BYTES {
-                            context.flush()?;
-                            pending = bytes.len();
-                        }
-                        Location::Own(buffer::weights(context, node.op.stem(), &bytes)?)
+                        Location::Own(upload.weights(node.op.stem(), &bytes)?)
                     }
                     Packed::Blocks(values) => {
                         let bytes: &[u8] = bytemuck::cast_slice(&values);
@@ -73,9 +67,9 @@ impl Weights {
             // A uniform binding spans its whole window, wherever the weights in it end.
             chunk.resize(chunk.len() + UNIFORM_BYTES, 0);
             all.bytes += chunk.len() as u64;
-            all.chunks.push(buffer::blocks(context, &chunk)?);
+            all.chunks.push(upload.blocks(&chunk)?);
         }
-        context.flush()?;
+        upload.finish()?;
         Ok(all)
     }
 

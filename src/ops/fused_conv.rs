@@ -56,12 +56,7 @@ impl Dense {
     pub(crate) fn as_conv(&self) -> Conv2d {
         match self {
             Self::Conv2d(conv) => conv.clone(),
-            Self::Linear(op) => Conv2d {
-                bias: op.bias,
-                activation: op.activation,
-                residual: op.residual,
-                ..Conv2d::new(op.in_channels, op.out_channels, [1, 1])
-            },
+            Self::Linear(linear) => linear.as_conv(),
         }
     }
 
@@ -78,12 +73,9 @@ impl Dense {
         1 + usize::from(conv.bias) + usize::from(conv.activation == Function::PRelu)
     }
 
-    /// How many weights [`Dense::pack_around`] gives.
+    /// How many weights its kernels have: Winograd's algorithm has one more.
     fn packed(&self, traits: Traits) -> usize {
-        match self {
-            Self::Conv2d(conv) if !conv.is_depthwise() && winograd::suits(conv, traits) => 3,
-            _ => 2,
-        }
+        2 + usize::from(matches!(self, Self::Conv2d(conv) if winograd::suits(conv, traits)))
     }
 }
 
@@ -143,8 +135,14 @@ impl FusedConv {
     /// `dense` as the kernels compute it: joined sources and the halves of a gate in whole groups, the halves' groups in turn, and the
     /// gate's function as activation.
     fn computed(&self) -> Dense {
-        let in_channels = self.computed_inputs().len();
-        let out_channels = self.computed_outputs().len();
+        let conv = self.dense.as_conv();
+        let out_channels =
+            self.gate.as_ref().map_or(conv.out_channels, |gate| 2 * gate.channels.next_multiple_of(LANES));
+        let in_channels = match self.before {
+            _ if conv.is_depthwise() => out_channels,
+            Before::Join(first) => first.next_multiple_of(LANES) + conv.in_channels - first,
+            _ => conv.in_channels,
+        };
         let mut dense = self.dense.clone();
         let (inputs, outputs, activation) = match &mut dense {
             Dense::Conv2d(conv) => {
@@ -162,16 +160,12 @@ impl FusedConv {
         dense
     }
 
-    /// For each input channel of [`FusedConv::computed`] that of `dense`.
+    /// For each input channel of [`FusedConv::computed`] that of `dense`, which has no groups.
     fn computed_inputs(&self) -> Vec<Option<usize>> {
-        match self.before {
-            _ if self.dense.as_conv().is_depthwise() => self.computed_outputs(),
-            Before::Join(first) => {
-                let padding = std::iter::repeat_n(None, first.next_multiple_of(LANES) - first);
-                (0..first).map(Some).chain(padding).chain((first..self.dense.as_conv().in_channels).map(Some)).collect()
-            }
-            _ => (0..self.dense.as_conv().in_channels).map(Some).collect(),
-        }
+        let channels = self.dense.as_conv().in_channels;
+        let first = if let Before::Join(first) = self.before { first } else { channels };
+        let padding = if first < channels { first.next_multiple_of(LANES) - first } else { 0 };
+        (0..first).map(Some).chain(std::iter::repeat_n(None, padding)).chain((first..channels).map(Some)).collect()
     }
 
     /// For each output channel of [`FusedConv::computed`] that of `dense`.
@@ -321,7 +315,7 @@ impl Operator for FusedConv {
     }
 
     fn minds_parity(&self, traits: Traits) -> bool {
-        self.computed().packed(traits) == 3
+        self.computed().operator().minds_parity(traits)
     }
 
     fn dispatches(&self, io: &Io, traits: Traits) -> Result<Vec<Dispatch>> {
@@ -344,10 +338,11 @@ impl Operator for FusedConv {
             }
         }
         let mut inner = Io { inputs: self.dense_inputs(&io.inputs), output: io.output };
+        let conv = computed.as_conv();
         if let Before::Join(_) = self.before {
-            inner.inputs[0].shape.channels = self.computed_inputs().len();
+            inner.inputs[0].shape.channels = conv.in_channels;
         }
-        inner.output.shape.channels = self.computed_outputs().len();
+        inner.output.shape.channels = conv.out_channels;
         dispatches.extend(match computed {
             Dense::Conv2d(conv) => conv.dispatches_around(&inner, traits, &around)?,
             Dense::Linear(linear) => linear.dispatches_around(&inner, traits, &around)?,

@@ -7,7 +7,7 @@
 use super::activation::{self, Function};
 use super::around::Around;
 use super::blocks::{self, Blocks, block_shaders};
-use super::conv2d::Residual;
+use super::conv2d::{Conv2d, Residual};
 use super::dispatch::{self, Binding, Dispatch, Packed, Shader, Traits, params};
 use super::matrices::MatrixConvolution;
 use super::{Axis, Border, Io, Operator, Param, to_u32};
@@ -97,6 +97,16 @@ fn constants(around: &Around, residual: Option<Residual>, activation: Function) 
 }
 
 impl Linear {
+    /// The same map as a convolution of one tap.
+    pub(crate) fn as_conv(&self) -> Conv2d {
+        Conv2d {
+            bias: self.bias,
+            activation: self.activation,
+            residual: self.residual,
+            ..Conv2d::new(self.in_channels, self.out_channels, [1, 1])
+        }
+    }
+
     /// As a convolution of one tap.
     fn with_matrices(&self, traits: Traits) -> Option<MatrixConvolution> {
         let channels = [self.in_channels, self.out_channels];
