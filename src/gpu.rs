@@ -74,6 +74,8 @@ struct Prepared {
     params: wgpu::Buffer,
     /// Where in the image the parameters are for.
     places: Vec<Place>,
+    /// [`GpuRunner::activation_bytes`].
+    bytes: u64,
 }
 
 impl GpuRunner {
@@ -145,11 +147,16 @@ impl GpuRunner {
         self.precision
     }
 
-    /// Device memory that `plan`'s activations take. Beside it convolutions with layer norm take 8 bytes a pixel, wide ones on Mesa's
-    /// software driver some MiB, and inputs and results for which no activation's memory is free as much as they are without
-    /// padding lanes.
-    pub fn activation_bytes(&self, plan: &Plan) -> u64 {
-        plan.slot_elements() * self.precision.bytes()
+    /// Device memory that a run of `plan` takes beside the weights: activations, what operators keep between their kernels, and
+    /// inputs and results as they cross where no activation's memory is free for them.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] if a size does not fit the kernels' 32-bit arithmetic.
+    pub fn activation_bytes(&self, plan: &Plan) -> Result<u64> {
+        if let Some(prepared) = self.lock()?.prepared.get(&self.key(plan)) {
+            return Ok(prepared.bytes);
+        }
+        Ok(buffer::arena_bytes(plan, self.dispatches(plan)?.iter().flatten(), self.precision))
     }
 
     /// Runs `plan`, a plan of this runner's graph, on `inputs`. Runs of one runner follow one another.
@@ -173,7 +180,7 @@ impl GpuRunner {
             }
         }
         self.context.check_lost()?;
-        let bytes = self.activation_bytes(plan);
+        let bytes = self.activation_bytes(plan)?;
         self.context.check_binding(plan.largest_slot() as u64 * self.precision.bytes())?;
         let scopes = self.context.push_scopes();
         let submitted = self.submit(plan, inputs);
@@ -217,9 +224,10 @@ impl GpuRunner {
     pub async fn profile(&self, plan: &Plan, inputs: &[HostTensor]) -> Result<Vec<Timing>> {
         self.context.check_lost()?;
         let queries = Queries::new(&self.context, plan.steps.len())?;
+        let bytes = self.activation_bytes(plan)?;
         let scopes = self.context.push_scopes();
         let submitted = self.submit_profile(plan, inputs, &queries);
-        self.forget_if_failed(scopes.pop(self.activation_bytes(plan)).await)?;
+        self.forget_if_failed(scopes.pop(bytes).await)?;
         let (kernels, submission) = submitted?;
         let nanoseconds = queries.read(&self.context, &submission).await?;
         let steps = plan.steps.iter().zip(kernels).zip(nanoseconds);
@@ -271,6 +279,12 @@ impl GpuRunner {
         Ok(())
     }
 
+    /// Bytes and number of the buffers that runs have left, for tests.
+    #[doc(hidden)]
+    pub fn held(&self) -> Result<(u64, usize)> {
+        Ok(self.lock()?.arena.held())
+    }
+
     /// Records and submits one run.
     fn submit(&self, plan: &Plan, inputs: &[HostTensor]) -> Result<Pending> {
         let mut state = self.lock()?;
@@ -293,7 +307,7 @@ impl GpuRunner {
         transfer.check()?;
         self.context.check_lost()?;
         self.context.check_binding(plan.largest_slot() as u64 * self.precision.bytes())?;
-        let bytes = self.activation_bytes(plan);
+        let bytes = self.activation_bytes(plan)?;
         let scopes = self.context.push_scopes();
         let submitted = self.submit_transfer(plan, transfer, core);
         self.forget_if_failed(scopes.pop(bytes).await)?;
@@ -339,11 +353,7 @@ impl GpuRunner {
         with_host: bool,
     ) -> Result<&'p Prepared> {
         let places: Vec<Place> = plan.inputs.iter().map(|(_, place)| *place).collect();
-        let minding = plan.steps.iter().filter(|step| self.graph.nodes()[step.node].op.minds_parity(self.traits));
-        let key = Key {
-            shapes: places.iter().map(|place| place.shape).collect(),
-            odd: minding.map(|step| step.io.output.origin.map(|origin| origin % 2 == 1)).collect(),
-        };
+        let key = self.key(plan);
         let mut dispatches = Vec::new();
         if all.get(&key).is_none_or(|prepared| with_host && prepared.host.is_none()) {
             dispatches = self.dispatches(plan)?;
@@ -374,6 +384,14 @@ impl GpuRunner {
         Ok(prepared)
     }
 
+    fn key(&self, plan: &Plan) -> Key {
+        let minding = plan.steps.iter().filter(|step| self.graph.nodes()[step.node].op.minds_parity(self.traits));
+        Key {
+            shapes: plan.inputs.iter().map(|(_, place)| place.shape).collect(),
+            odd: minding.map(|step| step.io.output.origin.map(|origin| origin % 2 == 1)).collect(),
+        }
+    }
+
     /// The launches of every step.
     fn dispatches(&self, plan: &Plan) -> Result<Vec<Vec<Dispatch>>> {
         plan.steps.iter().map(|step| self.graph.nodes()[step.node].op.dispatches(&step.io, self.traits)).collect()
@@ -396,7 +414,8 @@ impl GpuRunner {
             }
             ends.push(launches.len());
         }
-        Ok(Prepared { launches, ends, host: None, params, places })
+        let bytes = buffer::arena_bytes(plan, dispatches.iter().flatten(), self.precision);
+        Ok(Prepared { launches, ends, host: None, params, places, bytes })
     }
 
     fn launch(

@@ -76,6 +76,14 @@ impl Part {
         Ok(Self { segment, runner })
     }
 
+    /// Memory that a run of `plan` takes beside the weights.
+    pub(super) fn activation_bytes(&self, plan: &Plan) -> Result<u64> {
+        match &self.runner {
+            Runner::Cpu(_) => Ok(plan.slot_elements() * Precision::F32.bytes()),
+            Runner::Gpu(runner) => runner.activation_bytes(plan),
+        }
+    }
+
     /// True if the segment, or a global operator behind it, reads `value`.
     pub(super) fn needs(&self, graph: &Graph, value: Value) -> bool {
         let by_node = |&node: &usize| graph.nodes()[node].inputs.contains(&value);

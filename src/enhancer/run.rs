@@ -138,9 +138,9 @@ pub(super) async fn start_host(
     let result = graph.output()?;
     let missing = || Error::Shape("the generator computed no output".into());
     let mut values: HashMap<Value, HostTensor> = HashMap::from([(graph.inputs()[0], input.clone())]);
-    if run.fits_in_one_piece(shape)? {
+    let part = engine.whole().await?;
+    if run.fits_in_one_piece(&part, shape)? {
         run.total = run.image_pixels();
-        let part = engine.whole().await?;
         match run.host_segment(&part, &values, true).await {
             // The device holds less than the limit says; a generator that looks at the whole image can still be cut.
             Err(Error::OutOfMemory { .. }) if graph.is_global() => {}
@@ -226,22 +226,21 @@ impl<'a, 'j> Run<'a, 'j> {
     }
 
     /// True if the whole graph runs as one segment: it is local, or global and small enough to run untiled.
-    fn fits_in_one_piece(&self, shape: Shape) -> Result<bool> {
+    fn fits_in_one_piece(&self, part: &Part, shape: Shape) -> Result<bool> {
         if !self.canvas.graph.is_global() {
             return Ok(true);
         }
         let whole = self.canvas.graph.plan_whole(shape.height, shape.width)?;
         Ok(match self.tile {
-            TileSize::Auto => self.fits(&whole),
+            TileSize::Auto => self.fits(part, &whole)?,
             TileSize::Square(pixels) => shape.height.max(shape.width) <= pixels,
         })
     }
 
     /// True if a plan stays within the memory and binding limits.
-    fn fits(&self, plan: &Plan) -> bool {
-        let bytes = self.engine.precision().bytes();
-        plan.slot_elements() * bytes <= self.limit_bytes
-            && plan.largest_slot() as u64 * bytes <= self.engine.binding_limit_bytes()
+    fn fits(&self, part: &Part, plan: &Plan) -> Result<bool> {
+        let largest = plan.largest_slot() as u64 * self.engine.precision().bytes();
+        Ok(largest <= self.engine.binding_limit_bytes() && part.activation_bytes(plan)? <= self.limit_bytes)
     }
 
     /// Runs one segment over the image, up to its last tile, which is only started.
@@ -289,7 +288,7 @@ impl<'a, 'j> Run<'a, 'j> {
         let segment = &part.segment;
         let core = match self.tile {
             _ if untiled => self.canvas.size,
-            TileSize::Auto => self.automatic_core(segment)?,
+            TileSize::Auto => self.automatic_core(part)?,
             TileSize::Square(pixels) => self.canvas.alignment.map(|step| pixels.max(1).next_multiple_of(step)),
         };
         let mut waiting: VecDeque<Tile> = tile::cover(self.canvas.size, core);
@@ -303,7 +302,7 @@ impl<'a, 'j> Run<'a, 'j> {
                 return Err(Error::Cancelled);
             }
             let planned = self.canvas.plan(segment, &tile)?;
-            let bytes = planned.plan.slot_elements() * self.engine.precision().bytes();
+            let bytes = part.activation_bytes(&planned.plan)?;
             let result =
                 if tile.pixels() >= too_large { Err(Error::OutOfMemory { bytes }) } else { work(&planned).await };
             match result {
@@ -336,9 +335,9 @@ impl<'a, 'j> Run<'a, 'j> {
     }
 
     /// The core whose activations fit the limits and which computes the fewest pixels in all: tiles overlap.
-    fn automatic_core(&self, segment: &Segment) -> Result<[usize; 2]> {
+    fn automatic_core(&self, part: &Part) -> Result<[usize; 2]> {
         let size = self.canvas.size;
-        let halved = self.halved_core(segment)?;
+        let halved = self.halved_core(part)?;
         if halved == size {
             return Ok(size);
         }
@@ -350,7 +349,7 @@ impl<'a, 'j> Run<'a, 'j> {
                 (1..=cuts).map(|count| size[at].div_ceil(count).next_multiple_of(step).min(size[at])).collect();
             cores.dedup();
             let extent = |core: usize| {
-                let (_, region) = self.canvas.reads(segment, self.canvas.middle(core, axis), axis)?;
+                let (_, region) = self.canvas.reads(&part.segment, self.canvas.middle(core, axis), axis)?;
                 Ok([core, size[at].div_ceil(core), region.len() as usize])
             };
             cores.into_iter().map(extent).collect()
@@ -367,7 +366,7 @@ impl<'a, 'j> Run<'a, 'j> {
         let mut too_large = usize::MAX;
         for (_, pixels, core) in candidates {
             if pixels < too_large {
-                if self.core_fits(segment, core)? {
+                if self.core_fits(part, core)? {
                     return Ok(core);
                 }
                 too_large = pixels;
@@ -377,9 +376,9 @@ impl<'a, 'j> Run<'a, 'j> {
     }
 
     /// The largest core, found by halving, whose activations fit the limits.
-    fn halved_core(&self, segment: &Segment) -> Result<[usize; 2]> {
+    fn halved_core(&self, part: &Part) -> Result<[usize; 2]> {
         let mut tile = Tile { rows: 0..self.canvas.size[0], columns: 0..self.canvas.size[1] };
-        while !self.core_fits(segment, tile.size())? {
+        while !self.core_fits(part, tile.size())? {
             match tile.split(self.canvas.alignment) {
                 Some([first, _]) => tile = first,
                 // The smallest tile is tried whatever the limit says; the device has the last word.
@@ -390,8 +389,8 @@ impl<'a, 'j> Run<'a, 'j> {
     }
 
     /// True if tiles of this core fit the limits: one in the middle of the image, which has its halo on all sides.
-    fn core_fits(&self, segment: &Segment, core: [usize; 2]) -> Result<bool> {
-        Ok(self.fits(&self.canvas.plan(segment, &self.canvas.centred(core))?.plan))
+    fn core_fits(&self, part: &Part, core: [usize; 2]) -> Result<bool> {
+        self.fits(part, &self.canvas.plan(&part.segment, &self.canvas.centred(core))?.plan)
     }
 
     /// Computes the global operators behind a segment from whole tensors, on the CPU.

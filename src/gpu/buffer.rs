@@ -2,6 +2,8 @@
 
 use super::device::Context;
 use super::pipeline::Precision;
+use std::collections::HashMap;
+
 use super::planes;
 use crate::error::{Error, Result};
 use crate::graph::Plan;
@@ -68,6 +70,12 @@ impl Arena {
             }
         }
         changed
+    }
+
+    /// Bytes and number of the buffers.
+    pub(super) fn held(&self) -> (u64, usize) {
+        let sizes = self.slots.iter().chain(self.scratch.iter().flatten()).map(wgpu::Buffer::size);
+        sizes.fold((0, 0), |(bytes, count), size| (bytes + size, count + 1))
     }
 
     pub(super) fn clear(&mut self) {
@@ -155,20 +163,10 @@ impl Arena {
         changed
     }
 
-    /// Where the planes of each of `tensors` are kept: in the smallest slot that none of them needs and that holds them, else in
-    /// scratch memory. With a guard always there: the slots keep what they were filled with.
+    /// Where the planes of each of `tensors` are kept. With a guard never in a slot: those keep what they were filled with.
     pub(super) fn homes(&self, tensors: &[(usize, Place)], precision: Precision) -> Vec<Home> {
-        let mut free: Vec<usize> = (0..self.slots.len())
-            .filter(|slot| self.guard.bytes == 0 && tensors.iter().all(|(taken, _)| taken != slot))
-            .collect();
-        free.sort_by_key(|&slot| self.slots[slot].size());
-        let mut homes = Vec::with_capacity(tensors.len());
-        for (index, (_, place)) in tensors.iter().enumerate() {
-            let bytes = planes::bytes(place.shape, precision);
-            let fitting = free.iter().position(|&slot| self.slots[slot].size() >= bytes);
-            homes.push(fitting.map_or(Home::Scratch(scratch::PLANES + index), |at| Home::Slot(free.remove(at))));
-        }
-        homes
+        let slots = if self.guard.bytes > 0 { &[] } else { &self.slots[..] };
+        homes(slots.iter().map(wgpu::Buffer::size), tensors, precision)
     }
 
     /// The buffer that planes are in, and where they begin.
@@ -209,6 +207,47 @@ impl Arena {
             }
         }
     }
+}
+
+/// Where the planes of each of `tensors` are kept: in the smallest slot that none of them needs and that holds them, else in
+/// scratch memory.
+fn homes(slots: impl Iterator<Item = u64>, tensors: &[(usize, Place)], precision: Precision) -> Vec<Home> {
+    let is_free = |slot: &(usize, u64)| tensors.iter().all(|(taken, _)| *taken != slot.0);
+    let mut free: Vec<(usize, u64)> = slots.enumerate().filter(is_free).collect();
+    free.sort_by_key(|&(_, bytes)| bytes);
+    let home = |(index, (_, place)): (usize, &(usize, Place))| {
+        let needed = planes::bytes(place.shape, precision);
+        let fitting = free.iter().position(|&(_, bytes)| bytes >= needed);
+        fitting.map_or(Home::Scratch(scratch::PLANES + index), |at| Home::Slot(free.remove(at).0))
+    };
+    tensors.iter().enumerate().map(home).collect()
+}
+
+/// What an arena for nothing but `plan` and its `dispatches` takes: slots, scratch memory, and planes for which there is no slot.
+pub(super) fn arena_bytes<'d>(
+    plan: &Plan,
+    dispatches: impl IntoIterator<Item = &'d Dispatch>,
+    precision: Precision,
+) -> u64 {
+    let mut scratch: HashMap<usize, u64> = HashMap::new();
+    let mut keep = |index, bytes: u64| {
+        let largest = scratch.entry(index).or_default();
+        *largest = (*largest).max(bytes);
+    };
+    for binding in dispatches.into_iter().flat_map(|dispatch| &dispatch.bindings) {
+        if let Binding::Scratch { index, elements } = *binding {
+            keep(index, elements * precision.bytes());
+        }
+    }
+    let slots = || plan.slots.iter().map(|&elements| elements as u64 * precision.bytes());
+    for tensors in [&plan.inputs, &plan.outputs] {
+        for (home, (_, place)) in homes(slots(), tensors, precision).into_iter().zip(tensors) {
+            if let Home::Scratch(index) = home {
+                keep(index, planes::bytes(place.shape, precision));
+            }
+        }
+    }
+    slots().sum::<u64>() + scratch.into_values().sum::<u64>()
 }
 
 /// Bytes of a tensor as stored; a plan already checked that they can be addressed.

@@ -218,13 +218,13 @@ impl<'a, 'w> Builder<'a, 'w> {
         self.graph.push(conv, &[x], params)
     }
 
-    /// Depthwise convolution: one kernel for each channel, the size kept, padded with zeros.
+    /// Depthwise convolution: one kernel for each channel, the size kept, padded with `border`.
     ///
     /// # Errors
     /// As [`Builder::conv`].
-    pub fn depthwise(&mut self, name: &str, x: Value) -> Result<Value> {
+    pub fn depthwise(&mut self, name: &str, x: Value, border: Border) -> Result<Value> {
         let groups = self.graph.channels(x);
-        self.conv(name, x, Window { groups, ..Window::default() })
+        self.conv(name, x, Window { groups, ..Window::same(border) })
     }
 
     /// Transposed convolution with `name.weight` `[in, out, kh, kw]`.

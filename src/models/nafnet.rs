@@ -97,7 +97,7 @@ fn block(b: &mut Builder, name: &str, x: Value) -> Result<Value> {
     let part = |part: &str| format!("{name}.{part}");
     let mut y = b.layer_norm(&part("norm1"), x, EPS)?;
     y = b.conv(&part("conv1"), y, Window::default())?;
-    y = b.depthwise(&part("conv2"), y)?;
+    y = b.depthwise(&part("conv2"), y, Border::Zero)?;
     y = b.gate(y, Function::Identity)?;
     let mut attention = b.global_pool(y, PoolKind::Average)?;
     attention = b.conv(&part("sca.1"), attention, Window::default())?;

@@ -109,14 +109,14 @@ fn block(b: &mut Builder, name: &str, x: Value) -> Result<Value> {
     let part = |part: &str| format!("{name}.{part}");
     let mut y = norm(b, &part("norm1.body"), x)?;
     y = b.conv(&part("attn.qkv"), y, Window::default())?;
-    y = b.depthwise(&part("attn.qkv_dwconv"), y)?;
+    y = b.depthwise(&part("attn.qkv_dwconv"), y, Border::Zero)?;
     y = attention(b, &part("attn.temperature"), y)?;
     y = b.conv(&part("attn.project_out"), y, Window::default())?;
     let x = b.add(x, y)?;
 
     y = norm(b, &part("norm2.body"), x)?;
     y = b.conv(&part("ffn.project_in"), y, Window::default())?;
-    y = b.depthwise(&part("ffn.dwconv"), y)?;
+    y = b.depthwise(&part("ffn.dwconv"), y, Border::Zero)?;
     y = b.gate(y, Function::Gelu)?;
     y = b.conv(&part("ffn.project_out"), y, Window::default())?;
     b.add(x, y)

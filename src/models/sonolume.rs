@@ -17,7 +17,7 @@ use crate::weights::Weights;
 /// What people call it.
 pub const NAME: &str = "sonolume";
 /// Its tensors' names.
-pub const SIGNATURE: &[&str] = &["stem.weight:4", "?stem.bias", "down.#.weight:4", "?down.#.bias", "encoder.#.#.conv1.weight|middle.0.conv1.weight:4", "?encoder.#.#.*.@|decoder.#.#.*.@|middle.#.*.@|encoder.#.#.scale|decoder.#.#.scale|middle.#.scale", "middle.1.qkv.weight", "middle.1.relative_position_bias_table:2", "?middle.#.relative_position_bias_table", "up.#.scale.@", "up.#.shift.@", "head.mix.weight", "?head.mix.bias|head.reduce.@|head.out.@", "?signal.@"];
+pub const SIGNATURE: &[&str] = &["stem.weight:4", "?stem.bias", "down.#.weight:4", "?down.#.bias", "encoder.#.#.conv1.weight|middle.0.conv1.weight:4", "?encoder.#.#.*.@|decoder.#.#.*.@|middle.#.*.@|encoder.#.#.scale|decoder.#.#.scale|middle.#.scale", "middle.1.qkv.weight", "middle.1.relative_position_bias_table:2", "?middle.#.relative_position_bias_table", "?context.*.@", "up.#.scale.@", "up.#.shift.@", "head.mix.weight", "?head.mix.bias|head.reduce.@|head.out.@", "?signal.@"];
 /// The values it takes and gives.
 pub const RANGE: ValueRange = ValueRange::Unit;
 
@@ -37,6 +37,8 @@ pub struct Config {
     pub heads: usize,
     /// Side of an attention window.
     pub window: usize,
+    /// With a depthwise convolution of a wide kernel in the middle.
+    pub context: bool,
     /// With a signal gate: where there is no signal, nothing is added to the image.
     pub gated: bool,
 }
@@ -53,8 +55,9 @@ impl Config {
         let blocks = (0..levels).map(|l| weights.count(|i| format!("encoder.{l}.{i}.conv1.weight"))).collect();
         let pairs = weights.count(|pair| format!("middle.{}.qkv.weight", 2 * pair + 1));
         let (window, heads) = bias_window(weights.shape("middle.1.relative_position_bias_table")?)?;
+        let (context, gated) = (weights.has("context.conv1.weight"), weights.has("signal.weight"));
         (levels > 0 && pairs > 0 && weights.has("head.mix.weight"))
-            .then_some(Self { channels, blocks, pairs, heads, window, gated: weights.has("signal.weight") })
+            .then_some(Self { channels, blocks, pairs, heads, window, context, gated })
     }
 
     /// Builds the generator.
@@ -81,6 +84,9 @@ impl Config {
             x = b.conv(&format!("down.{level}"), x, Window::strided(2, 0))?;
         }
         for pair in 0..self.pairs {
+            if self.context && pair == self.pairs / 2 {
+                x = context(&mut b, "context", x)?;
+            }
             x = block(&mut b, &format!("middle.{}", 2 * pair), x)?;
             let shift = if pair % 2 == 1 { self.window / 2 } else { 0 };
             x = self.attention(&mut b, &format!("middle.{}", 2 * pair + 1), x, shift)?;
@@ -146,6 +152,16 @@ fn block(b: &mut Builder, name: &str, x: Value) -> Result<Value> {
     y = same(b, &format!("{name}.conv1"), y)?;
     y = b.gate(y, Function::Identity)?;
     y = same(b, &format!("{name}.conv2"), y)?;
+    b.add(x, y)
+}
+
+/// `x + conv2(gate(conv1(depthwise(norm(x)))))`: a block that sees far.
+fn context(b: &mut Builder, name: &str, x: Value) -> Result<Value> {
+    let mut y = b.layer_norm(&format!("{name}.norm"), x, EPS)?;
+    y = b.depthwise(&format!("{name}.depthwise"), y, Border::Replicate)?;
+    y = b.conv(&format!("{name}.conv1"), y, Window::default())?;
+    y = b.gate(y, Function::Identity)?;
+    y = b.conv(&format!("{name}.conv2"), y, Window::default())?;
     b.add(x, y)
 }
 
