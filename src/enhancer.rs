@@ -7,7 +7,7 @@ use std::time::Duration;
 use web_time::Instant;
 
 use crate::error::{Error, Result};
-use crate::gpu::{DeviceInfo, DeviceKind, Precision, Surface, Transfer};
+use crate::gpu::{Context, DeviceInfo, DeviceKind, Precision, Surface, Transfer};
 use crate::image::Frame;
 use crate::models::{DEFAULT_MODEL, Model, ValueRange};
 use crate::tensor::HostTensor;
@@ -235,6 +235,11 @@ impl Enhancer {
     /// The device that does the work.
     pub fn device(&self) -> DeviceInfo {
         self.inner.engine.info()
+    }
+
+    /// The opened GPU, whose device and queue other work can share; `None` on the CPU. After a loss the next run opens another.
+    pub fn context(&self) -> Option<Arc<Context>> {
+        self.inner.engine.context()
     }
 
     /// The generator.

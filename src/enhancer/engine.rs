@@ -213,7 +213,7 @@ impl Engine {
         Ok(state)
     }
 
-    fn context(&self) -> Option<Arc<Context>> {
+    pub(super) fn context(&self) -> Option<Arc<Context>> {
         self.lock().ok().and_then(|state| state.context.clone())
     }
 

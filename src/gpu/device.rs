@@ -68,7 +68,12 @@ impl DeviceInfo {
     }
 
     fn of(adapter: &wgpu::Adapter) -> Self {
-        let info = adapter.get_info();
+        let matrices = matrices_of(adapter).is_some();
+        Self::new(adapter.get_info(), adapter.features(), matrices)
+    }
+
+    /// `matrices`: there are some; whether they are wanted is decided here.
+    fn new(info: wgpu::AdapterInfo, features: wgpu::Features, matrices: bool) -> Self {
         let kind = match info.device_type {
             wgpu::DeviceType::DiscreteGpu => DeviceKind::Discrete,
             wgpu::DeviceType::IntegratedGpu => DeviceKind::Integrated,
@@ -79,9 +84,8 @@ impl DeviceInfo {
         let driver = [info.driver.as_str(), info.driver_info.as_str()].join(" ").trim().to_owned();
         // A browser tells no name.
         let name = if info.name.is_empty() { info.backend.to_string() } else { info.name };
-        let f16 = adapter.features().contains(wgpu::Features::SHADER_F16);
-        let wanted = kind != DeviceKind::Software && std::env::var_os(NO_MATRICES).is_none();
-        let matrices = wanted && matrices_of(adapter).is_some();
+        let f16 = features.contains(wgpu::Features::SHADER_F16);
+        let matrices = matrices && kind != DeviceKind::Software && std::env::var_os(NO_MATRICES).is_none();
         Self { name, kind, backend: info.backend.to_string(), driver, f16, matrices }
     }
 }
@@ -127,12 +131,14 @@ fn has_eight_lanes(device: &wgpu::Device) -> bool {
 /// Set to anything, this environment variable keeps matrices unused, should a driver not survive even the comparison.
 const NO_MATRICES: &str = "SONOLUME_NO_MATRICES";
 
+/// What a device must have been opened with for matrices.
+const MATRIX_FEATURES: wgpu::Features =
+    wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX.union(wgpu::Features::SHADER_F16).union(wgpu::Features::SUBGROUP);
+
 /// The matrices of 16-bit factors and 32-bit sums that subgroups of `adapter` multiply, if they are of a size that kernels are
 /// written for and every subgroup has as many lanes as those count on.
 fn matrices_of(adapter: &wgpu::Adapter) -> Option<Matrices> {
-    let features =
-        wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX | wgpu::Features::SHADER_F16 | wgpu::Features::SUBGROUP;
-    if !adapter.features().contains(features) {
+    if !adapter.features().contains(MATRIX_FEATURES) {
         return None;
     }
     let info = adapter.get_info();
@@ -292,18 +298,21 @@ impl Context {
 
     /// Uses a device that the host application opened. Kernels store 16-bit floats if it was opened with
     /// `Features::SHADER_F16`; on Mesa's software driver they are faster with `Features::SUBGROUP`. Matrices (tensor cores)
-    /// are used only on devices that sonolume opens itself: a device does not tell of which size it has them.
+    /// take [`Context::from_wgpu_on`].
+    ///
+    /// Sets the device's callback for its loss. If the host sets its own after that, a lost device is told as [`Error::Device`].
     pub fn from_wgpu(device: wgpu::Device, queue: wgpu::Queue) -> Arc<Self> {
-        let adapter = device.adapter_info();
-        let info = DeviceInfo {
-            f16: device.features().contains(wgpu::Features::SHADER_F16),
-            matrices: false,
-            name: adapter.name,
-            kind: DeviceKind::Other,
-            backend: adapter.backend.to_string(),
-            driver: adapter.driver,
-        };
+        let info = DeviceInfo::new(device.adapter_info(), device.features(), false);
         Arc::new(Self::new(device, queue, info, None, None))
+    }
+
+    /// As [`Context::from_wgpu`], with the adapter that `device` is of: only that tells which matrices there are. Convolutions in 16
+    /// bits use them if the device was opened with `Features::EXPERIMENTAL_COOPERATIVE_MATRIX`, `SHADER_F16` and `SUBGROUP`.
+    pub fn from_wgpu_on(adapter: &wgpu::Adapter, device: wgpu::Device, queue: wgpu::Queue) -> Arc<Self> {
+        let opened = device.features().contains(MATRIX_FEATURES);
+        let info = DeviceInfo::new(adapter.get_info(), device.features(), opened && matrices_of(adapter).is_some());
+        let matrices = if info.matrices { matrices_of(adapter) } else { None };
+        Arc::new(Self::new(device, queue, info, matrices, None))
     }
 
     fn new(
@@ -451,6 +460,8 @@ impl Context {
     }
 
     pub(super) fn check_lost(&self) -> Result<()> {
+        // Until then the device only fails to do what it is asked, without an error.
+        let _ = self.device.poll(wgpu::PollType::Poll);
         match self.lost.lock() {
             Ok(lost) => lost.as_ref().map_or(Ok(()), |reason| Err(Error::DeviceLost(reason.clone()))),
             Err(_) => Err(Error::DeviceLost("its callback panicked".into())),

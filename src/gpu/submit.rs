@@ -131,10 +131,13 @@ pub(super) async fn read_bytes<T>(
     decode: impl FnOnce(&[u8]) -> T,
 ) -> Result<T> {
     let (sender, receiver) = futures_channel::oneshot::channel();
+    // On a device that was lost unnoticed the buffer may not exist.
+    let scopes = context.push_scopes();
     staging.map_async(wgpu::MapMode::Read, ..bytes, move |mapped| {
         // The receiver is gone if the caller dropped the future.
         let _ = sender.send(mapped);
     });
+    scopes.pop(bytes).await?;
     context.wait(submission)?;
     match receiver.await {
         Ok(Ok(())) => {}

@@ -6,12 +6,12 @@ use std::sync::Arc;
 
 use sonolume::cpu::CpuRunner;
 use sonolume::enhancer::Device;
-use sonolume::gpu::{Context, GpuRunner, Precision, Surface};
+use sonolume::gpu::{Context, DeviceInfo, GpuRunner, Precision, Surface};
 use sonolume::graph::Graph;
 use sonolume::models::Model;
 use sonolume::ops::Place;
 use sonolume::ops::activation::Function;
-use sonolume::{Enhancer, Frame, HostTensor, Job, ModelSource, Shape, TileSize, wgpu};
+use sonolume::{Enhancer, Error, Frame, HostTensor, Job, ModelSource, Shape, TileSize, wgpu};
 
 use crate::harness::{assert_close, context};
 use crate::models::{noise, tiny_models};
@@ -221,4 +221,82 @@ fn a_graph_without_operators_hands_on_every_tile() {
         let result = pollster::block_on(runner.run(&plan, std::slice::from_ref(&image))).unwrap().remove(0);
         assert_eq!(result.data(), image.data());
     }
+}
+
+/// A device of the host application's own, and its adapter.
+fn shared() -> (wgpu::Adapter, wgpu::Device, wgpu::Queue) {
+    pollster::block_on(async {
+        let instance = wgpu::Instance::new(wgpu::InstanceDescriptor::new_without_display_handle());
+        let adapters = instance.enumerate_adapters(wgpu::Backends::PRIMARY).await;
+        let name = context().info().name.clone();
+        let adapter = adapters.into_iter().find(|adapter| adapter.get_info().name == name).expect("the same adapter");
+        let descriptor = wgpu::DeviceDescriptor { required_limits: adapter.limits(), ..Default::default() };
+        let (device, queue) = adapter.request_device(&descriptor).await.expect("a device");
+        (adapter, device, queue)
+    })
+}
+
+#[test]
+fn a_device_of_the_host_is_known_for_what_it_is() {
+    let (adapter, device, queue) = shared();
+    let own = context();
+    let expected = DeviceInfo { f16: false, matrices: false, ..own.info().clone() };
+    assert_eq!(*Context::from_wgpu(device.clone(), queue.clone()).info(), expected);
+    // It was opened without what matrices take.
+    let context = Context::from_wgpu_on(&adapter, device, queue);
+    assert_eq!(*context.info(), expected);
+    assert!(!pollster::block_on(context.uses_matrices()).unwrap());
+}
+
+#[test]
+fn a_lost_device_is_an_error_of_its_own() {
+    let image = frame(40, 30, 1);
+    let builder = || Enhancer::builder().model(ModelSource::Loaded(Box::new(model())));
+    let (_, device, queue) = shared();
+    let context = Context::from_wgpu(device.clone(), queue.clone());
+    let enhancer = builder().device(Device::Shared(context.clone())).build().unwrap();
+    enhancer.enhance(&image).unwrap();
+    let usage = wgpu::BufferUsages::STORAGE;
+    let descriptor = wgpu::BufferDescriptor { label: None, size: 40 * 30 * 4, usage, mapped_at_creation: false };
+    let buffers = [device.create_buffer(&descriptor), device.create_buffer(&descriptor)];
+    let on_device = || {
+        let [input, output] = [0, 1].map(|at| Surface::Buffer { buffer: &buffers[at], height: 30, width: 40 });
+        pollster::block_on(enhancer.enhance_on_device(input, output, Job::new()))
+    };
+    on_device().unwrap();
+    // The loss is told once the device has nothing to do.
+    device.poll(wgpu::PollType::wait_indefinitely()).unwrap();
+    device.destroy();
+    assert!(matches!(on_device(), Err(Error::DeviceLost(_))), "{:?}", on_device().err());
+    for _ in 0..2 {
+        assert!(matches!(enhancer.enhance(&image), Err(Error::DeviceLost(_))), "{:?}", enhancer.enhance(&image).err());
+    }
+    let late = builder().device(Device::Shared(context)).build();
+    assert!(matches!(late, Err(Error::DeviceLost(_))), "{:?}", late.err());
+
+    // The host's callback, set later, is called in place of sonolume's: an error still, and no panic.
+    let (_, device, queue) = shared();
+    let enhancer = builder().device(Device::Shared(Context::from_wgpu(device.clone(), queue))).build().unwrap();
+    device.set_device_lost_callback(|_, _| {});
+    enhancer.enhance(&image).unwrap();
+    device.destroy();
+    let result = enhancer.enhance(&image);
+    assert!(matches!(result, Err(Error::Device(_) | Error::DeviceLost(_))), "{:?}", result.err());
+}
+
+#[test]
+fn a_lost_device_is_opened_anew() {
+    let image = frame(40, 30, 1);
+    let builder = Enhancer::builder().model(ModelSource::Loaded(Box::new(model())));
+    let enhancer = builder.device(Device::Named(context().info().name.clone())).build().unwrap();
+    let expected = enhancer.enhance(&image).unwrap().frame;
+    let lost = enhancer.context().expect("a GPU");
+    lost.device().destroy();
+    // Whether this run or the next is the first to see it is the driver's choice.
+    match enhancer.enhance(&image) {
+        Err(Error::DeviceLost(_)) => {}
+        other => assert!(other.is_ok_and(|enhanced| enhanced.frame == expected)),
+    }
+    assert!(enhancer.enhance(&image).unwrap().frame == expected);
+    assert!(!Arc::ptr_eq(&lost, &enhancer.context().unwrap()), "the lost device was used");
 }
