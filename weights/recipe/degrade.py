@@ -155,10 +155,14 @@ def _fan(x, rng):
     return forth, back, pw / ((t1 - t0) * (r0 + 0.5 * h)), ph / (r1 - r0)
 
 
-def degrade(x, rows, rng: np.random.Generator, fan: bool = False, p=None, mild: float = 0.12, usual: float = 0.75):
-    """x [n, 1, h, w] in [0, 1] -> degraded, same shape; rows [n, h] are the depth coordinates."""
+def degrade(x, rows, rng: np.random.Generator, fan: bool = False, p=None, mild: float = 0.12, usual: float = 0.75,
+            quiet: float = 0.0):
+    """x [n, 1, h, w] in [0, 1] -> degraded, same shape; rows [n, h] are the depth coordinates. A share `quiet` has only speckle in
+    proportion to the signal."""
     generator = torch.Generator().manual_seed(int(rng.integers(2**62)))
     p = parameters(x.shape[0], rng, mild, usual) if p is None else p
+    if quiet:
+        p["additive"] = torch.where(torch.from_numpy(rng.random(x.shape[0]) < quiet), 1e-4, p["additive"])
     if not fan:
         return _apply(x, rows, p, generator)
     forth, back, lateral, axial = _fan(x, rng)

@@ -30,7 +30,7 @@ def load(path: str) -> tuple[model.Sonolume, dict]:
     else:
         meta = torch.load(path, map_location="cpu", weights_only=False)
         state = meta.pop("net")
-    net = model.build(meta["size"], gated="signal.weight" in state)
+    net = model.build(meta["size"], gated="signal.weight" in state, context="context.conv1.weight" in state)
     net.load_state_dict(state)
     return net.eval(), meta
 

@@ -12,6 +12,7 @@ absolute position (window grid and row coordinate). That makes exact tiling poss
     encoder.1  residual blocks at 1/4     -> skip 1
     down.1     conv 2x2 stride 2          -> C2
     middle     (residual block, window attention) pairs at 1/8, every second attention shifted by half a window
+    context    (`context.*`, optional) between the first half of the pairs and the second, see `Context`
     up.1       conv1x1 C2 -> C1, bilinear x2, + skip 1
     decoder.1  residual blocks at 1/4
     up.0       conv1x1 C1 -> C0, bilinear x2, + skip 0
@@ -168,6 +169,29 @@ class WindowAttention(nn.Module):
         return x + t.permute(0, 3, 1, 2)
 
 
+class Context(nn.Module):
+    """x + conv2(gate(conv1(depthwise(norm(x))))), the depthwise convolution of 15x15 with replicate padding. It sees 7 x 16 pixels
+    to each side: what an image's gain, dynamic range and attenuation were can only be judged from much of it at once. Its
+    weights start as a mean and conv2 at zero, so that it can be added to trained weights.
+    """
+
+    KERNEL = 15
+
+    def __init__(self, channels: int):
+        super().__init__()
+        self.norm = Norm(channels)
+        self.depthwise = nn.Conv2d(channels, channels, self.KERNEL, groups=channels)
+        self.conv1 = nn.Conv2d(channels, channels, 1)
+        self.conv2 = nn.Conv2d(channels // 2, channels, 1)
+        self.depthwise.weight.data.mul_(0.25).add_(1 / self.KERNEL**2)
+        self.conv2.weight.data.zero_()
+        self.conv2.bias.data.zero_()
+
+    def forward(self, x):
+        t = F.pad(self.norm(x), (self.KERNEL // 2,) * 4, mode="replicate")
+        return x + self.conv2(gate(self.conv1(self.depthwise(t))))
+
+
 def double(x):
     """Bilinear x2, align_corners False."""
     return F.interpolate(x, scale_factor=2, mode="bilinear", align_corners=False)
@@ -217,7 +241,7 @@ class SignalGate(nn.Conv2d):
 
 
 class Sonolume(nn.Module):
-    def __init__(self, channels, blocks, pairs, heads, window, head, gated=False, without=None):
+    def __init__(self, channels, blocks, pairs, heads, window, head, gated=False, context=False, without=None):
         super().__init__()
         self.without = without
         self.signal = SignalGate() if gated else None
@@ -231,6 +255,8 @@ class Sonolume(nn.Module):
             if without != "attention":
                 middle.append(WindowAttention(channels[-1], heads, window, window // 2 if i % 2 else 0))
         self.middle = nn.Sequential(*middle)
+        self.before_context = len(middle) // pairs * (pairs // 2)
+        self.context = Context(channels[-1]) if context else None
         self.up = nn.ModuleList([Merge(d, c) for c, d in zip(channels, channels[1:])])
         self.decoder = nn.ModuleList([nn.Sequential(*[Block(c) for _ in range(b)]) for c, b in zip(channels, blocks)])
         self.head = Head(channels[0], *head)
@@ -260,17 +286,19 @@ class Sonolume(nn.Module):
             t = encoder(t)
             skips.append(t)
             t = down(t)
-        t = self.middle(t)
+        t = self.middle[: self.before_context](t)
+        t = t if self.context is None else self.context(t)
+        t = self.middle[self.before_context :](t)
         for decoder, up in zip(reversed(self.decoder), reversed(self.up)):
             t = decoder(up(t, skips.pop()))
         t = self.head(t, full)[:, :, :h, :w].to(x.dtype)
         return x + (t if self.signal is None else t * self.signal(x))
 
 
-def build(name: str = "sonolume-s", gated: bool = False, without: str | None = None) -> Sonolume:
-    """`without` leaves out a part, to measure what it is worth: "row", the row coordinate, or "attention". Nothing runs such
+def build(name: str = "sonolume-s", gated: bool = False, context: bool = False, without: str | None = None) -> Sonolume:
+    """`gated`: with the signal gate of stage two; `context`: with the wide depthwise block. `without` leaves out a part, to measure what it is worth: "row", the row coordinate, or "attention". Nothing runs such
     weights but this recipe."""
-    return Sonolume(**SIZES[name], gated=gated, without=without)
+    return Sonolume(**SIZES[name], gated=gated, context=context, without=without)
 
 
 def cost(model: Sonolume, size: int = 256) -> tuple[int, int]:
@@ -299,6 +327,6 @@ def cost(model: Sonolume, size: int = 256) -> tuple[int, int]:
 
 
 if __name__ == "__main__":
-    for name in SIZES:
-        p, m = cost(build(name))
-        print(f"{name}: {p / 1e6:.3f} M parameters, {m / 1e9:.3f} GMAC per 256x256")
+    for name, context in ((name, context) for name in SIZES for context in (False, True)):
+        p, m = cost(build(name, context=context))
+        print(f"{name}{' with context' if context else ''}: {p / 1e6:.3f} M parameters, {m / 1e9:.3f} GMAC per 256x256")

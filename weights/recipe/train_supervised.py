@@ -97,6 +97,13 @@ def main():
     p.add_argument("--log-square", type=float, default=0.0,
                    help="weight of the logarithm of each image's mean square error, which is PSNR itself; for the later part")
     p.add_argument("--whole", type=float, default=0.25, help="share of batches of whole images, the others are crops")
+    p.add_argument("--mild", type=float, default=0.12, help="share of images that are hardly degraded")
+    p.add_argument("--usual", type=float, default=0.75, help="share inside the described ranges; the rest is wider")
+    p.add_argument("--quiet", type=float, default=0.0, help="share that has only speckle in proportion to the signal")
+    p.add_argument("--fan", type=float, default=0.15, help="share of batches degraded in fan geometry")
+    p.add_argument("--extra", type=float, default=0.15, help="share of images from the other sets")
+    p.add_argument("--context", action="store_true", help="with the wide depthwise block; weights without it may be started from")
+    p.add_argument("--data-seed", type=int, help="of images and degradations, by default --seed: runs from the same start to be averaged")
     p.add_argument("--without", choices=("row", "attention"), help="leave out a part of the network, to measure what it is worth")
     p.add_argument("--resume", action="store_true")
     a = p.parse_args()
@@ -106,15 +113,17 @@ def main():
     log = open(work / "supervised.log", "a" if a.resume else "w", buffering=1)
     torch.set_num_threads(a.threads)
     torch.manual_seed(a.seed)
-    rng = np.random.default_rng(a.seed)
+    rng = np.random.default_rng(a.seed if a.data_seed is None else a.data_seed)
     device = device_of(a.device)
     cuda = device.type == "cuda"
 
     crops = data.Crops(data.load_usenhance(a.data, "high", "train"), data.load_hq(a.data, "train"), rng)
     held = validation_set(data.load_usenhance(a.data, "high", "held"))
-    net = model.build(a.size, without=a.without)
+    net = model.build(a.size, context=a.context, without=a.without)
     if a.init:
-        net.load_state_dict(export.load(a.init)[0].state_dict())
+        state = export.load(a.init)[0].state_dict()
+        fresh = {k: v for k, v in net.state_dict().items() if k.startswith("context.")}
+        net.load_state_dict({**fresh, **state})
     net = net.to(device, memory_format=torch.channels_last)
     optimizer = torch.optim.AdamW(net.parameters(), a.lr, betas=(0.9, 0.99), weight_decay=1e-4)
     ema = Ema(net, 0.999)
@@ -130,8 +139,9 @@ def main():
     def make():
         whole = rng.random() < a.whole
         n, size = (max(1, a.batch * a.crop**2 // 256**2), 256) if whole else (a.batch, a.crop)
-        x, rows, *_ = crops.batch(n, size)
-        return x, degrade(x, rows, rng, fan=rng.random() < 0.15), rows
+        x, rows, *_ = crops.batch(n, size, extra=a.extra)
+        fan = rng.random() < a.fan
+        return x, degrade(x, rows, rng, fan=fan, mild=a.mild, usual=a.usual, quiet=a.quiet), rows
 
     state = rng.bit_generator.state
     ahead = Ahead(make, rng)
@@ -150,7 +160,7 @@ def main():
             save(dict(net=ema.state, step=step, size=a.size, stage="supervised"), work / "supervised-ema.pt")
         if done or now - last_check > 300 or step in (500, 1000, 1500, 2000):
             last_check = now
-            probe = model.build(a.size, without=a.without).to(device, memory_format=torch.channels_last)
+            probe = model.build(a.size, context=a.context, without=a.without).to(device, memory_format=torch.channels_last)
             probe.load_state_dict(ema.state)
             i, s0, o, s1 = validate(probe, held, device)
             print(f"{time.strftime('%H:%M:%S')} held step {step} psnr {i:.2f} -> {o:.2f} ssim {s0:.3f} -> {s1:.3f}", file=log)
