@@ -23,6 +23,16 @@ trait Sample: Copy + Send + Sync + Default + Into<u32> {
     const COLOUR_SPREAD: u32;
     /// The nearest sample, halves away from zero, ends clamped. `value` is finite.
     fn from_level(value: f64) -> Self;
+    /// The sample as a number.
+    fn level(self) -> f32;
+}
+
+/// Pixels that one thread takes at a time.
+const RUN: usize = 1 << 14;
+
+/// Fills a plane from interleaved samples, `stride` a pixel, in runs: side by side.
+fn planes<T: Sync>(samples: &[T], stride: usize, out: &mut [f32], fill: impl Fn(&[T], &mut [f32]) + Sync) {
+    out.par_chunks_mut(RUN).zip(samples.par_chunks(RUN * stride)).for_each(|(out, samples)| fill(samples, out));
 }
 
 impl Sample for u8 {
@@ -31,6 +41,9 @@ impl Sample for u8 {
     fn from_level(value: f64) -> Self {
         (value + 0.5) as Self
     }
+    fn level(self) -> f32 {
+        f32::from(self)
+    }
 }
 
 impl Sample for u16 {
@@ -38,6 +51,9 @@ impl Sample for u16 {
     const COLOUR_SPREAD: u32 = COLOUR_SPREAD as u32 * 257;
     fn from_level(value: f64) -> Self {
         (value + 0.5) as Self
+    }
+    fn level(self) -> f32 {
+        f32::from(self)
     }
 }
 
@@ -102,34 +118,47 @@ fn bilinear(y: usize, x: usize, scale: usize, height: usize, width: usize, at: i
 impl Frame {
     /// The picture's luma, `[1, height, width]` in 0..=1: grey as it is, colour by Rec. 601.
     pub fn luma(&self) -> HostTensor {
-        fn collect<T: Sample>(samples: &[T], layout: Layout) -> Vec<f32> {
-            samples.par_chunks_exact(layout.samples()).map(|p| (luma_level(p, layout) / T::MAX) as f32).collect()
+        fn fill<T: Sample>(samples: &[T], layout: Layout, out: &mut [f32]) {
+            match layout {
+                // Without a step between samples, which the compiler makes vectors of. The quotient is the same number.
+                Layout::Luma => planes(samples, 1, out, |samples, out| {
+                    for (value, &sample) in out.iter_mut().zip(samples) {
+                        *value = sample.level() / T::MAX as f32;
+                    }
+                }),
+                _ => planes(samples, layout.samples(), out, |samples, out| {
+                    for (value, pixel) in out.iter_mut().zip(samples.chunks_exact(layout.samples())) {
+                        *value = (luma_level(pixel, layout) / T::MAX) as f32;
+                    }
+                }),
+            }
         }
-        let data = match &self.samples {
-            Samples::U8(samples) => collect(samples, self.layout),
-            Samples::U16(samples) => collect(samples, self.layout),
-        };
+        let mut data = vec![0.0; self.width * self.height];
+        match &self.samples {
+            Samples::U8(samples) => fill(samples, self.layout, &mut data),
+            Samples::U16(samples) => fill(samples, self.layout, &mut data),
+        }
         HostTensor::new(Shape::new(1, self.height, self.width), data).expect("one luma value per pixel")
     }
 
     /// The picture's colours, `[3, height, width]` in 0..=1; grey is repeated, alpha is left out.
     pub fn rgb(&self) -> HostTensor {
-        fn collect<T: Sample>(samples: &[T], layout: Layout) -> Vec<f32> {
-            let pixels = samples.len() / layout.samples();
-            (0..3 * pixels)
-                .into_par_iter()
-                .map(|i| {
-                    let (channel, pixel) = (i / pixels, i % pixels);
-                    let channel = if layout.has_colour() { channel } else { 0 };
-                    let level: u32 = samples[pixel * layout.samples() + channel].into();
-                    (f64::from(level) / T::MAX) as f32
-                })
-                .collect()
+        fn fill<T: Sample>(samples: &[T], layout: Layout, channel: usize, out: &mut [f32]) {
+            let channel = if layout.has_colour() { channel } else { 0 };
+            planes(samples, layout.samples(), out, |samples, out| {
+                for (value, pixel) in out.iter_mut().zip(samples.chunks_exact(layout.samples())) {
+                    *value = pixel[channel].level() / T::MAX as f32;
+                }
+            });
         }
-        let data = match &self.samples {
-            Samples::U8(samples) => collect(samples, self.layout),
-            Samples::U16(samples) => collect(samples, self.layout),
-        };
+        let pixels = self.width * self.height;
+        let mut data = vec![0.0; 3 * pixels];
+        for (channel, out) in data.chunks_exact_mut(pixels).enumerate() {
+            match &self.samples {
+                Samples::U8(samples) => fill(samples, self.layout, channel, out),
+                Samples::U16(samples) => fill(samples, self.layout, channel, out),
+            }
+        }
         HostTensor::new(Shape::new(3, self.height, self.width), data).expect("three values per pixel")
     }
 
@@ -264,6 +293,12 @@ impl Blend<'_> {
     fn luma_row<T: Sample>(&self, y: usize, row: &mut [T]) {
         let (layout, width) = (self.frame.layout, self.frame.width);
         let results = &self.enhanced.data()[y * width..][..width];
+        if layout == Layout::Luma {
+            for (sample, &result) in row.iter_mut().zip(results) {
+                *sample = T::from_level(self.mix::<T>(f64::from(sample.level()), unit(result)));
+            }
+            return;
+        }
         for (pixel, &result) in row.chunks_exact_mut(layout.samples()).zip(results) {
             if !is_transparent(pixel, layout) && !carries_colour(pixel, layout) {
                 let own = luma_level(pixel, layout);
@@ -302,6 +337,9 @@ impl Blend<'_> {
 }
 
 fn check_finite(tensor: &HostTensor) -> Result<()> {
+    if tensor.is_finite() {
+        return Ok(());
+    }
     match tensor.data().iter().position(|value| !value.is_finite()) {
         None => Ok(()),
         Some(at) => Err(Error::NonFinite(format!("{} at element {at} of {}", tensor.data()[at], tensor.shape()))),
@@ -348,6 +386,42 @@ mod tests {
         let rgb = Frame::from_rgb8(256, 1, rgb).unwrap();
         assert_eq!(rgb.luma(), narrow.luma());
         assert_eq!(rgb.with_rgb(&rgb.rgb(), 1.0).unwrap(), rgb);
+    }
+
+    #[test]
+    fn grey_is_blended_alike_in_every_layout() {
+        let (width, height) = (256, 3);
+        let results = tensor(1, height, width, |i| (i * 7919 % 1301) as f32 / 1250.0 - 0.02);
+        let grey: Vec<u16> = (0..width * height).map(|i| (i * 257 % 65_536) as u16).collect();
+        let narrow: Vec<u8> = grey.iter().map(|&level| (level >> 8) as u8).collect();
+        let frames = |layout: Layout| {
+            let colours = layout.colours();
+            let spread = |level: usize, opaque: usize| {
+                (0..layout.samples()).map(move |i| if i < colours { level } else { opaque })
+            };
+            let wide = grey.iter().flat_map(|&v| spread(v.into(), 65_535)).map(|v| v as u16).collect();
+            let eight = narrow.iter().flat_map(|&v| spread(v.into(), 255)).map(|v| v as u8).collect();
+            [Samples::U16(wide), Samples::U8(eight)].map(|samples| Frame::new(width, height, layout, samples).unwrap())
+        };
+        let firsts = |frame: &Frame| -> Vec<u32> {
+            let stride = frame.layout().samples();
+            match frame.samples() {
+                Samples::U8(samples) => samples.iter().step_by(stride).map(|&v| v.into()).collect(),
+                Samples::U16(samples) => samples.iter().step_by(stride).map(|&v| v.into()).collect(),
+            }
+        };
+        for strength in [0.3, 1.0] {
+            for (at, plain) in frames(Layout::Luma).iter().enumerate() {
+                let expected = plain.with_luma(&results, strength).unwrap();
+                assert_ne!(firsts(&expected), firsts(plain));
+                for layout in [Layout::LumaAlpha, Layout::Rgb, Layout::Rgba] {
+                    let frame = &frames(layout)[at];
+                    assert_eq!(frame.luma(), plain.luma(), "{layout:?}");
+                    assert_eq!(frame.rgb(), plain.rgb(), "{layout:?}");
+                    assert_eq!(firsts(&frame.with_luma(&results, strength).unwrap()), firsts(&expected), "{layout:?}");
+                }
+            }
+        }
     }
 
     #[test]
