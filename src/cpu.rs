@@ -4,6 +4,7 @@
 //! [`crate::ops`]. Rows are shared between threads; every output element is computed by the same sequence of operations
 //! whatever the tile or the number of threads, so results are the same bits.
 
+use std::borrow::Borrow;
 use std::sync::{Arc, Mutex};
 
 use pulp::{Arch, Simd, WithSimd};
@@ -98,7 +99,7 @@ impl CpuRunner {
     ///
     /// # Errors
     /// [`Error::Shape`] if an input has not the planned size.
-    pub fn run(&self, plan: &Plan, inputs: &[HostTensor]) -> Result<Vec<HostTensor>> {
+    pub fn run(&self, plan: &Plan, inputs: &[impl Borrow<HostTensor> + Sync]) -> Result<Vec<HostTensor>> {
         self.run_observed(plan, inputs, |_| ())
     }
 
@@ -109,7 +110,7 @@ impl CpuRunner {
     pub fn run_observed(
         &self,
         plan: &Plan,
-        inputs: &[HostTensor],
+        inputs: &[impl Borrow<HostTensor> + Sync],
         observe: impl FnMut(Option<usize>) + Send,
     ) -> Result<Vec<HostTensor>> {
         // On one of the pool's threads: from outside, every step would wait for the pool to wake up.
@@ -119,7 +120,7 @@ impl CpuRunner {
     fn run_steps(
         &self,
         plan: &Plan,
-        inputs: &[HostTensor],
+        inputs: &[impl Borrow<HostTensor>],
         mut observe: impl FnMut(Option<usize>),
     ) -> Result<Vec<HostTensor>> {
         let schedule = Schedule::new(&self.graph, plan);
@@ -131,6 +132,7 @@ impl CpuRunner {
             }
         }
         for ((slot, (_, place)), input) in schedule.inputs.iter().zip(&plan.inputs).zip(inputs) {
+            let input = input.borrow();
             if input.shape() != place.shape {
                 return Err(Error::shape(format!("an input is {}, planned for {}", input.shape(), place.shape)));
             }

@@ -1,5 +1,6 @@
 //! Runs a plan on a GPU through wgpu: executes the launches that operators describe.
 
+use std::borrow::Borrow;
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -164,7 +165,7 @@ impl GpuRunner {
     /// # Errors
     /// [`Error::Shape`] if an input has not the planned size, [`Error::OutOfMemory`], [`Error::DeviceLost`] and
     /// [`Error::Device`] as the device reports them.
-    pub async fn run(&self, plan: &Plan, inputs: &[HostTensor]) -> Result<Vec<HostTensor>> {
+    pub async fn run(&self, plan: &Plan, inputs: &[impl Borrow<HostTensor>]) -> Result<Vec<HostTensor>> {
         let pending = self.start(plan, inputs).await?;
         self.finish(pending).await
     }
@@ -173,8 +174,9 @@ impl GpuRunner {
     ///
     /// # Errors
     /// As [`GpuRunner::run`].
-    pub async fn start(&self, plan: &Plan, inputs: &[HostTensor]) -> Result<Pending> {
+    pub async fn start(&self, plan: &Plan, inputs: &[impl Borrow<HostTensor>]) -> Result<Pending> {
         for (input, (_, place)) in inputs.iter().zip(&plan.inputs) {
+            let input = input.borrow();
             if input.shape() != place.shape {
                 return Err(Error::shape(format!("an input is {}, planned for {}", input.shape(), place.shape)));
             }
@@ -221,7 +223,7 @@ impl GpuRunner {
     ///
     /// # Errors
     /// As [`GpuRunner::run`]; [`Error::Options`] if the device has no timestamps.
-    pub async fn profile(&self, plan: &Plan, inputs: &[HostTensor]) -> Result<Vec<Timing>> {
+    pub async fn profile(&self, plan: &Plan, inputs: &[impl Borrow<HostTensor>]) -> Result<Vec<Timing>> {
         self.context.check_lost()?;
         let queries = Queries::new(&self.context, plan.steps.len())?;
         let bytes = self.activation_bytes(plan)?;
@@ -246,7 +248,7 @@ impl GpuRunner {
     fn submit_profile(
         &self,
         plan: &Plan,
-        inputs: &[HostTensor],
+        inputs: &[impl Borrow<HostTensor>],
         queries: &Queries,
     ) -> Result<(Vec<&'static str>, wgpu::SubmissionIndex)> {
         let mut state = self.lock()?;
@@ -286,7 +288,7 @@ impl GpuRunner {
     }
 
     /// Records and submits one run.
-    fn submit(&self, plan: &Plan, inputs: &[HostTensor]) -> Result<Pending> {
+    fn submit(&self, plan: &Plan, inputs: &[impl Borrow<HostTensor>]) -> Result<Pending> {
         let mut state = self.lock()?;
         let State { arena, staging, prepared, .. } = &mut *state;
         if arena.fit(&self.context, plan, self.precision) {
@@ -334,11 +336,16 @@ impl GpuRunner {
     }
 
     /// Writes a run's inputs; answers how they and the results cross.
-    fn upload<'p>(&self, prepared: &'p Prepared, arena: &Arena, inputs: &[HostTensor]) -> Result<&'p [Crossing; 2]> {
+    fn upload<'p>(
+        &self,
+        prepared: &'p Prepared,
+        arena: &Arena,
+        inputs: &[impl Borrow<HostTensor>],
+    ) -> Result<&'p [Crossing; 2]> {
         let host = prepared.host.as_ref();
         let host = host.ok_or_else(|| Error::Device("a run was prepared without the host".into()))?;
         for (planes, tensor) in host[0].planes.iter().zip(inputs) {
-            planes.upload(&self.context, self.precision, arena, tensor)?;
+            planes.upload(&self.context, self.precision, arena, tensor.borrow())?;
         }
         Ok(host)
     }

@@ -1,5 +1,6 @@
 //! One interface to the two backends.
 
+use std::borrow::Cow;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard};
 
@@ -47,6 +48,7 @@ impl Device {
                     "this machine has no GPU that wgpu can use: use the CPU device, or name a software driver".into(),
                 )),
             },
+            Self::Named(name) if name.eq_ignore_ascii_case("cpu") => Ok(None),
             Self::Named(name) => Context::named_with_cache(name, cache).await.map(Some),
             Self::Shared(context) => Ok(Some(context.clone())),
         }
@@ -182,7 +184,7 @@ impl Engine {
     }
 
     /// Starts a plan of `part`'s graph; a device computes while the caller goes on.
-    pub(super) async fn start(&self, part: &Part, plan: &Plan, inputs: &[HostTensor]) -> Result<Started> {
+    pub(super) async fn start(&self, part: &Part, plan: &Plan, inputs: &[Cow<'_, HostTensor>]) -> Result<Started> {
         match &part.runner {
             Runner::Cpu(runner) => runner.run(plan, inputs).map(Started::Done),
             Runner::Gpu(runner) => Ok(Started::Pending(runner.start(plan, inputs).await?, runner.clone())),

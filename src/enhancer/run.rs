@@ -3,6 +3,7 @@
 //! A generator without global operators, or an image that fits the device, is one segment. Else the graph is cut at its
 //! global operators: each segment runs in tiles, and the values between segments stand whole in host memory.
 
+use std::borrow::Cow;
 use std::collections::{HashMap, VecDeque};
 
 use super::engine::{Engine, Part, Started};
@@ -63,7 +64,7 @@ struct Waiting {
 impl Waiting {
     async fn paste(self, results: &mut [HostTensor]) -> Result<()> {
         let tiles = self.started.finish().await?;
-        for (((result, tile), place), core) in results.iter_mut().zip(&tiles).zip(&self.places).zip(&self.cores) {
+        for (((result, tile), place), core) in results.iter_mut().zip(tiles).zip(&self.places).zip(&self.cores) {
             paste(result, tile, place, core);
         }
         Ok(())
@@ -121,13 +122,13 @@ pub(super) async fn run_host(
     limit_bytes: u64,
     job: &mut Job<'_>,
 ) -> Result<(HostTensor, Outcome)> {
-    start_host(engine, input, tile, limit_bytes, job).await?.finish().await
+    start_host(engine, input.clone(), tile, limit_bytes, job).await?.finish().await
 }
 
 /// Starts a run of the generator; what has more than one tile is done up to the last.
 pub(super) async fn start_host(
     engine: &Engine,
-    input: &HostTensor,
+    input: HostTensor,
     tile: TileSize,
     limit_bytes: u64,
     job: &mut Job<'_>,
@@ -137,7 +138,7 @@ pub(super) async fn start_host(
     let mut run = Run::new(engine, shape, tile, limit_bytes, job)?;
     let result = graph.output()?;
     let missing = || Error::Shape("the generator computed no output".into());
-    let mut values: HashMap<Value, HostTensor> = HashMap::from([(graph.inputs()[0], input.clone())]);
+    let mut values: HashMap<Value, HostTensor> = HashMap::from([(graph.inputs()[0], input)]);
     let part = engine.whole().await?;
     if run.fits_in_one_piece(&part, shape)? {
         run.total = run.image_pixels();
@@ -484,10 +485,10 @@ fn to_image(span: Span, scale: Scale) -> Span {
 }
 
 /// The part of `tensor` at `place`.
-fn crop(tensor: &HostTensor, place: &Place) -> Result<HostTensor> {
+fn crop<'t>(tensor: &'t HostTensor, place: &Place) -> Result<Cow<'t, HostTensor>> {
     let (shape, part) = (tensor.shape(), place.shape);
     if part == shape {
-        return Ok(tensor.clone());
+        return Ok(Cow::Borrowed(tensor));
     }
     let [top, left] = place.origin;
     let mut data = Vec::with_capacity(part.elements()?);
@@ -497,12 +498,16 @@ fn crop(tensor: &HostTensor, place: &Place) -> Result<HostTensor> {
             data.extend_from_slice(&tensor.data()[row..row + part.width]);
         }
     }
-    HostTensor::new(part, data)
+    HostTensor::new(part, data).map(Cow::Owned)
 }
 
 /// Copies the core of a tile's result, which stands at `place`, into the whole result.
-fn paste(whole: &mut HostTensor, tile: &HostTensor, place: &Place, core: &[Span; 2]) {
+fn paste(whole: &mut HostTensor, tile: HostTensor, place: &Place, core: &[Span; 2]) {
     let (to, from) = (whole.shape(), tile.shape());
+    if *core == [to.height, to.width].map(|size| Span::new(0, size as i64)) && from == to {
+        *whole = tile;
+        return;
+    }
     let [rows, columns] = core.map(|span| span.start as usize..span.end as usize);
     let width = columns.len();
     for channel in 0..to.channels {

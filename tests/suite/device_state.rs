@@ -300,3 +300,11 @@ fn a_lost_device_is_opened_anew() {
     assert!(enhancer.enhance(&image).unwrap().frame == expected);
     assert!(!Arc::ptr_eq(&lost, &enhancer.context().unwrap()), "the lost device was used");
 }
+
+#[test]
+fn the_cpu_has_a_name_too() {
+    let model = ModelSource::Loaded(Box::new(model()));
+    let enhancer = Enhancer::builder().model(model).device(Device::Named("CPU".into())).build().unwrap();
+    assert!(enhancer.context().is_none());
+    assert_eq!(enhancer.device().name, "cpu");
+}
