@@ -225,12 +225,14 @@ impl GpuRunner {
     /// As [`GpuRunner::run`]; [`Error::Options`] if the device has no timestamps.
     pub async fn profile(&self, plan: &Plan, inputs: &[impl Borrow<HostTensor>]) -> Result<Vec<Timing>> {
         self.context.check_lost()?;
-        let queries = Queries::new(&self.context, plan.steps.len())?;
         let bytes = self.activation_bytes(plan)?;
         let scopes = self.context.push_scopes();
-        let submitted = self.submit_profile(plan, inputs, &queries);
+        let submitted = Queries::new(&self.context, plan.steps.len()).and_then(|queries| {
+            let (kernels, submission) = self.submit_profile(plan, inputs, &queries)?;
+            Ok((kernels, submission, queries))
+        });
         self.forget_if_failed(scopes.pop(bytes).await)?;
-        let (kernels, submission) = submitted?;
+        let (kernels, submission, queries) = submitted?;
         let nanoseconds = queries.read(&self.context, &submission).await?;
         let steps = plan.steps.iter().zip(kernels).zip(nanoseconds);
         Ok(steps
