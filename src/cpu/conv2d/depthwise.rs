@@ -7,6 +7,7 @@ use crate::cpu::epilogue::Epilogue;
 use crate::cpu::{row_elements, scratch, vectorized};
 use crate::ops::Io;
 use crate::ops::conv2d::Conv2d;
+use crate::tensor::LANES;
 
 /// For each output position of one axis and each tap, the input position; `None` reads a zero.
 fn taps(op: &Conv2d, axis: usize, dst: usize, src: usize) -> Vec<Option<usize>> {
@@ -18,6 +19,39 @@ fn taps(op: &Conv2d, axis: usize, dst: usize, src: usize) -> Vec<Option<usize>> 
         }
     }
     table
+}
+
+/// What one output pixel reads.
+struct Window<'a> {
+    src: &'a [f32],
+    weight: &'a [f32],
+    /// Pixels of a source row, and lanes of a pixel.
+    width: usize,
+    lanes: usize,
+    /// For each tap of either axis the position, `None` reads a zero.
+    rows: &'a [Option<usize>],
+    columns: &'a [Option<usize>],
+}
+
+impl Window<'_> {
+    /// Adds the products of all taps to `N` lanes of `pixel` from `first` on: their sums stay in registers.
+    #[inline(always)]
+    fn add<const N: usize>(&self, pixel: &mut [f32], first: usize) {
+        let lanes = |values: &[f32], at: usize| -> [f32; N] { std::array::from_fn(|lane| values[at..][..N][lane]) };
+        let mut sums = lanes(pixel, first);
+        for (ky, row) in self.rows.iter().enumerate() {
+            let Some(row) = row else { continue };
+            for (kx, column) in self.columns.iter().enumerate() {
+                let Some(column) = column else { continue };
+                let values = lanes(self.src, (row * self.width + column) * self.lanes + first);
+                let weight = lanes(self.weight, (ky * self.columns.len() + kx) * self.lanes + first);
+                for ((sum, value), weight) in sums.iter_mut().zip(values).zip(weight) {
+                    *sum += value * weight;
+                }
+            }
+        }
+        pixel[first..][..N].copy_from_slice(&sums);
+    }
 }
 
 pub(super) fn run(op: &Conv2d, io: &Io, weight: &[f32], src: &[f32], epilogue: &Epilogue<'_>, output: &mut [f32]) {
@@ -37,16 +71,25 @@ pub(super) fn run(op: &Conv2d, io: &Io, weight: &[f32], src: &[f32], epilogue: &
                 || {
                     for (x, pixel) in output.chunks_exact_mut(lanes).enumerate() {
                         pixel.copy_from_slice(epilogue.bias());
-                        for (ky, row) in rows[y * kernel_height..][..kernel_height].iter().enumerate() {
-                            for (kx, column) in columns[x * kernel_width..][..kernel_width].iter().enumerate() {
-                                if let (Some(row), Some(column)) = (row, column) {
-                                    let values = &src[(row * from.width + column) * lanes..][..lanes];
-                                    let weight = &weight[(ky * kernel_width + kx) * lanes..][..lanes];
-                                    for ((sum, value), weight) in pixel.iter_mut().zip(values).zip(weight) {
-                                        *sum += value * weight;
-                                    }
+                        let rows = &rows[y * kernel_height..][..kernel_height];
+                        let columns = &columns[x * kernel_width..][..kernel_width];
+                        let window = Window { src, weight, width: from.width, lanes, rows, columns };
+                        let mut first = 0;
+                        while first < lanes {
+                            first += match lanes - first {
+                                64.. => {
+                                    window.add::<64>(pixel, first);
+                                    64
                                 }
-                            }
+                                16.. => {
+                                    window.add::<16>(pixel, first);
+                                    16
+                                }
+                                _ => {
+                                    window.add::<LANES>(pixel, first);
+                                    LANES
+                                }
+                            };
                         }
                     }
                 },
