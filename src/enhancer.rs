@@ -341,13 +341,14 @@ impl Enhancer {
     }
 
     /// Enhances an image that is on the device and leaves the result there, in the order of the queue: no round trip
-    /// through host memory and no wait. The enhancer must have been built with [`Device::Shared`].
+    /// through host memory and no wait. Both must be of the device that the enhancer runs on ([`Device::Shared`], or
+    /// [`Enhancer::context`]): what is of another is an error, and of another `wgpu::Instance` cannot be told apart.
     ///
     /// Values are 0 to 1 whatever the generator's own range; the result is clamped, blended by the strength, and not
     /// checked for NaN.
     ///
     /// # Errors
-    /// [`Error::Options`] if the surfaces do not suit, and as [`Enhancer::enhance`].
+    /// [`Error::Options`] if the surfaces do not suit, and as [`Enhancer::enhance`]; a lost device, of whoever, is not opened anew.
     pub async fn enhance_on_device(&self, input: Surface<'_>, output: Surface<'_>, mut job: Job<'_>) -> Result<Report> {
         let started = Instant::now();
         let inner = &*self.inner;

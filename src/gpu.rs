@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use crate::error::{Error, Result, lock};
+use crate::error::{Error, Result};
 use crate::graph::{Graph, Plan, Step};
 use crate::ops::blocks::UNIFORM_BYTES;
 use crate::ops::{Binding, Dispatch, Place, Traits};
@@ -157,7 +157,11 @@ impl GpuRunner {
         if let Some(prepared) = self.lock()?.prepared.get(&self.key(plan)) {
             return Ok(prepared.bytes);
         }
-        Ok(buffer::arena_bytes(plan, self.dispatches(plan)?.iter().flatten(), self.precision))
+        Ok(self.activation_bytes_of(plan, &self.dispatches(plan)?))
+    }
+
+    fn activation_bytes_of(&self, plan: &Plan, dispatches: &[Vec<Dispatch>]) -> u64 {
+        buffer::arena_bytes(plan, dispatches.iter().flatten(), self.precision)
     }
 
     /// Runs `plan`, a plan of this runner's graph, on `inputs`. Runs of one runner follow one another.
@@ -184,6 +188,7 @@ impl GpuRunner {
         self.context.check_lost()?;
         let bytes = self.activation_bytes(plan)?;
         self.context.check_binding(plan.largest_slot() as u64 * self.precision.bytes())?;
+        self.compile_ahead(plan)?;
         let scopes = self.context.push_scopes();
         let submitted = self.submit(plan, inputs);
         self.forget_if_failed(scopes.pop(bytes).await)?;
@@ -215,8 +220,26 @@ impl GpuRunner {
         result
     }
 
+    /// The state; what a run that panicked left of it is dropped, and made anew.
     fn lock(&self) -> Result<MutexGuard<'_, State>> {
-        lock(&self.state)
+        Ok(self.state.lock().unwrap_or_else(|poisoned| {
+            let mut state = poisoned.into_inner();
+            state.arena.clear();
+            state.prepared.clear();
+            state.staging = Staging::default();
+            self.state.clear_poison();
+            state
+        }))
+    }
+
+    /// Compiles what `plan` needs before the state is locked: a thread of the pool that waits for the others to compile may begin
+    /// another run meanwhile. A browser, without such threads, compiles where errors are caught.
+    fn compile_ahead(&self, plan: &Plan) -> Result<()> {
+        if cfg!(target_arch = "wasm32") || self.lock()?.prepared.contains_key(&self.key(plan)) {
+            return Ok(());
+        }
+        let dispatches = self.dispatches(plan)?;
+        self.context.compile_all(dispatches.iter().flatten().chain(&planes::kernels()), self.precision)
     }
 
     /// Runs `plan` with every operator between two timestamps: what each took on the device, in the order of execution.
@@ -226,6 +249,7 @@ impl GpuRunner {
     pub async fn profile(&self, plan: &Plan, inputs: &[impl Borrow<HostTensor>]) -> Result<Vec<Timing>> {
         self.context.check_lost()?;
         let bytes = self.activation_bytes(plan)?;
+        self.compile_ahead(plan)?;
         let scopes = self.context.push_scopes();
         let submitted = Queries::new(&self.context, plan.steps.len()).and_then(|queries| {
             let (kernels, submission) = self.submit_profile(plan, inputs, &queries)?;
@@ -312,6 +336,7 @@ impl GpuRunner {
         self.context.check_lost()?;
         self.context.check_binding(plan.largest_slot() as u64 * self.precision.bytes())?;
         let bytes = self.activation_bytes(plan)?;
+        self.compile_ahead(plan)?;
         let scopes = self.context.push_scopes();
         let submitted = self.submit_transfer(plan, transfer, core);
         self.forget_if_failed(scopes.pop(bytes).await)?;
@@ -366,6 +391,11 @@ impl GpuRunner {
         let mut dispatches = Vec::new();
         if all.get(&key).is_none_or(|prepared| with_host && prepared.host.is_none()) {
             dispatches = self.dispatches(plan)?;
+            let most = self.context.device().limits().max_compute_workgroups_per_dimension;
+            if dispatches.iter().flatten().flat_map(|dispatch| dispatch.workgroups).any(|count| count > most) {
+                // A smaller tile may do.
+                return Err(Error::OutOfMemory { bytes: self.activation_bytes_of(plan, &dispatches) });
+            }
             // All at once: kernels compile side by side, and the cache is written once.
             let planes = if with_host { &planes::kernels()[..] } else { &[] };
             self.context.compile_all(dispatches.iter().flatten().chain(planes), self.precision)?;
@@ -423,7 +453,7 @@ impl GpuRunner {
             }
             ends.push(launches.len());
         }
-        let bytes = buffer::arena_bytes(plan, dispatches.iter().flatten(), self.precision);
+        let bytes = self.activation_bytes_of(plan, dispatches);
         Ok(Prepared { launches, ends, host: None, params, places, bytes })
     }
 

@@ -27,9 +27,14 @@ impl Shape {
     /// Number of elements, `channels * height * width`.
     ///
     /// # Errors
-    /// [`Error::Shape`] if the product does not fit a `usize`.
+    /// [`Error::Shape`] if no memory could hold as many 32-bit floats.
     pub fn elements(&self) -> Result<usize> {
-        self.pixels()?.checked_mul(self.channels).ok_or_else(|| self.too_large())
+        self.countable(self.channels)
+    }
+
+    fn countable(&self, channels: usize) -> Result<usize> {
+        const MOST: usize = isize::MAX as usize / size_of::<f32>();
+        self.pixels()?.checked_mul(channels).filter(|&elements| elements <= MOST).ok_or_else(|| self.too_large())
     }
 
     /// Number of pixels, `height * width`.
@@ -53,9 +58,9 @@ impl Shape {
     /// Number of elements as stored, the padding lanes included: `height * width * padded_channels`.
     ///
     /// # Errors
-    /// [`Error::Shape`] if the product does not fit a `usize`.
+    /// As [`Shape::elements`].
     pub fn stored_elements(&self) -> Result<usize> {
-        self.pixels()?.checked_mul(self.padded_channels()).ok_or_else(|| self.too_large())
+        self.countable(self.padded_channels())
     }
 
     /// The same channels at another size.

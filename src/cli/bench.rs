@@ -7,6 +7,7 @@ use std::time::Instant;
 use clap::Args;
 use serde_json::{Value, json};
 use sonolume::gpu::{Context, DeviceKind, GpuRunner};
+use sonolume::image::DECODE_LIMIT_BYTES;
 use sonolume::models::DEFAULT_MODEL;
 use sonolume::phantom::{Phantom, PhantomOptions};
 use sonolume::{Device, Enhancer, Frame, HostTensor, ModelSource, Precision, Report, TileSize};
@@ -141,6 +142,10 @@ fn values(size: Size, channels: usize) -> Result<HostTensor> {
 
 /// A simulated picture of any size.
 fn picture(size: Size) -> Result<Frame> {
+    if size.width as u64 * size.height as u64 > DECODE_LIMIT_BYTES {
+        let message = format!("{}x{} pixels are more than a picture may have here", size.width, size.height);
+        return Err(Failure::usage(message));
+    }
     // Simulating a large one takes longer than enhancing it, and times do not depend on what is seen.
     let options = PhantomOptions { width: 256, height: 192, ..PhantomOptions::default() };
     let scene = Phantom::new(options)?.pair().low;

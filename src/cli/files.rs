@@ -169,7 +169,12 @@ fn walk(
 
 /// Fails if an output is one of the inputs, or two outputs are the same file.
 pub fn check_distinct<'a>(inputs: impl IntoIterator<Item = &'a Path>, outputs: &[&Path]) -> Result<()> {
-    let identity = |path: &Path| fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+    // What is not there yet is known by its folder.
+    let identity = |path: &Path| {
+        let parent = path.parent().map(|parent| if parent.as_os_str().is_empty() { Path::new(".") } else { parent });
+        let beside = || Some(fs::canonicalize(parent?).ok()?.join(path.file_name()?));
+        fs::canonicalize(path).ok().or_else(beside).unwrap_or_else(|| path.to_owned())
+    };
     let originals: BTreeSet<PathBuf> = inputs.into_iter().filter(|path| !is_stream(path)).map(identity).collect();
     let mut seen = BTreeSet::new();
     // Devices such as /dev/null take anything, any number of times.

@@ -77,6 +77,10 @@ impl Facts {
         let failed = |error: sonolume::Error| Failure::from(error).at(name.as_ref());
         let graph = &model.graph;
         let plan = graph.plan_whole(size.height, size.width).map_err(failed)?;
+        if [plan.flops, plan.traffic_elements].contains(&u64::MAX) {
+            let message = format!("{}x{} pixels take more work than can be counted", size.width, size.height);
+            return Err(Failure::usage(message));
+        }
         let [vertical, horizontal] = graph.scale().map_err(failed)?;
         Ok(Self {
             size,

@@ -163,6 +163,13 @@ impl Engine {
         self.context().is_some()
     }
 
+    /// The whole graph as one part, on the device as it is: what a caller has there is gone with a lost one.
+    pub(super) fn whole_on_device(&self) -> Result<Arc<Part>> {
+        let state = self.lock()?.clone();
+        state.context.as_ref().map_or(Ok(()), |context| context.check_lost())?;
+        Ok(state.whole)
+    }
+
     /// The whole graph as one part.
     pub(super) async fn whole(&self) -> Result<Arc<Part>> {
         Ok(self.ready().await?.whole)
@@ -179,7 +186,11 @@ impl Engine {
             parts.push(Part::new(segment, state.context.clone(), self.precision).await?);
         }
         let parts = Arc::new(parts);
-        self.lock()?.parts = Some(parts.clone());
+        let mut now = self.lock()?;
+        // Another thread may have found the device lost meanwhile.
+        if now.context.as_ref().map(Arc::as_ptr) == state.context.as_ref().map(Arc::as_ptr) {
+            now.parts = Some(parts.clone());
+        }
         Ok(parts)
     }
 

@@ -37,7 +37,7 @@ impl CancelToken {
 /// How far the work is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Progress {
-    /// Input pixels done.
+    /// Input pixels done; on a GPU handed to it, which computes the last tile while the callback runs.
     pub done: usize,
     /// Input pixels in all.
     pub total: usize,
@@ -69,7 +69,7 @@ impl<'a> Job<'a> {
         Self::default()
     }
 
-    /// Calls `callback` after every tile; in a browser it need not be `Send`.
+    /// Calls `callback` after every tile, on a GPU once the device has it; in a browser it need not be `Send`.
     #[must_use]
     pub fn progress(mut self, callback: impl FnMut(Progress) + WasmNotSend + 'a) -> Self {
         self.progress = Some(Box::new(callback));

@@ -176,7 +176,7 @@ pub(super) async fn run_device(
     let [height, width] = transfer.input.size();
     let shape = Shape::new(transfer.channels, height, width);
     let mut run = Run::new(engine, shape, tile, limit_bytes, job)?;
-    let part = engine.whole().await?;
+    let part = engine.whole_on_device()?;
     let whole = engine.graph().is_global();
     run.total = run.image_pixels();
     run.every_tile(&part, whole, async |planned| {
@@ -290,7 +290,10 @@ impl<'a, 'j> Run<'a, 'j> {
         let core = match self.tile {
             _ if untiled => self.canvas.size,
             TileSize::Auto => self.automatic_core(part)?,
-            TileSize::Square(pixels) => self.canvas.alignment.map(|step| pixels.max(1).next_multiple_of(step)),
+            TileSize::Square(pixels) => Axis::BOTH.map(|axis| {
+                let (size, step) = (self.canvas.size[axis as usize], self.canvas.alignment[axis as usize]);
+                pixels.clamp(1, size).next_multiple_of(step)
+            }),
         };
         let mut waiting: VecDeque<Tile> = tile::cover(self.canvas.size, core);
         // A tile of this many pixels was too large; later ones are split before they are tried.

@@ -154,7 +154,19 @@ fn matrices_of(adapter: &wgpu::Adapter) -> Option<Matrices> {
     })
 }
 
+/// One for the process, so that wgpu knows what is of another device. (A browser's belongs to its thread.)
+#[cfg(not(target_arch = "wasm32"))]
+fn instance() -> &'static wgpu::Instance {
+    static INSTANCE: std::sync::OnceLock<wgpu::Instance> = std::sync::OnceLock::new();
+    INSTANCE.get_or_init(new_instance)
+}
+
+#[cfg(target_arch = "wasm32")]
 fn instance() -> wgpu::Instance {
+    new_instance()
+}
+
+fn new_instance() -> wgpu::Instance {
     let mut descriptor = wgpu::InstanceDescriptor::new_without_display_handle();
     descriptor.backends = wgpu::Backends::PRIMARY;
     wgpu::Instance::new(descriptor)
@@ -425,9 +437,13 @@ impl Context {
         #[cfg(target_arch = "wasm32")]
         let _ = submission;
         #[cfg(not(target_arch = "wasm32"))]
-        self.device
-            .poll(wgpu::PollType::Wait { submission_index: Some(submission.clone()), timeout: None })
-            .map_err(|error| self.lost_or(Error::Device(error.to_string())))?;
+        self.device.poll(wgpu::PollType::Wait { submission_index: Some(submission.clone()), timeout: None }).map_err(
+            |error| {
+                // A loss is told once nothing is on its way.
+                let _ = self.device.poll(wgpu::PollType::wait_indefinitely());
+                self.lost_or(Error::Device(error.to_string()))
+            },
+        )?;
         Ok(())
     }
 
@@ -459,7 +475,7 @@ impl Context {
         Ok(())
     }
 
-    pub(super) fn check_lost(&self) -> Result<()> {
+    pub(crate) fn check_lost(&self) -> Result<()> {
         // Until then the device only fails to do what it is asked, without an error.
         let _ = self.device.poll(wgpu::PollType::Poll);
         match self.lost.lock() {

@@ -302,7 +302,7 @@ impl Frame {
 
 /// Writes a file so that nobody ever sees half of it: into a temporary file in the same folder, then renamed.
 ///
-/// An existing file is replaced in one step, or kept as it was. A symbolic link is followed. What is not a plain file (a
+/// An existing file is replaced in one step and keeps its permissions, or stays as it was. A symbolic link is followed. What is not a plain file (a
 /// pipe, `/dev/stdout`) is written directly, since a rename would replace it.
 ///
 /// # Errors
@@ -313,6 +313,7 @@ pub fn write_atomically(path: impl AsRef<Path>, bytes: &[u8]) -> Result<()> {
 }
 
 fn replace(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
+    let mut permissions = None;
     let target = match std::fs::metadata(path) {
         Ok(found) if found.is_dir() => {
             return Err(std::io::Error::new(std::io::ErrorKind::IsADirectory, "this is a folder, not a file"));
@@ -323,13 +324,19 @@ fn replace(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
         Ok(found) if found.permissions().readonly() => {
             return Err(std::io::Error::new(std::io::ErrorKind::PermissionDenied, "the file is read-only"));
         }
-        Ok(_) => std::fs::canonicalize(path)?,
-        Err(_) => path.to_owned(),
+        Ok(found) => {
+            permissions = Some(found.permissions());
+            std::fs::canonicalize(path)?
+        }
+        Err(_) => end_of_links(path),
     };
     let temporary = temporary_beside(&target)?;
     let written = (|| {
         {
             let mut file = std::fs::OpenOptions::new().write(true).create_new(true).open(&temporary)?;
+            if let Some(permissions) = permissions {
+                file.set_permissions(permissions)?;
+            }
             file.write_all(bytes)?;
             file.sync_all()?;
         }
@@ -339,6 +346,20 @@ fn replace(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
         let _ = std::fs::remove_file(&temporary);
     }
     written
+}
+
+/// Where a path leads that leads to nothing yet.
+fn end_of_links(path: &Path) -> PathBuf {
+    // As many as Linux follows.
+    const MOST_LINKS: usize = 40;
+    let mut at = path.to_owned();
+    for _ in 0..MOST_LINKS {
+        match std::fs::read_link(&at) {
+            Ok(to) => at = at.parent().map_or_else(|| to.clone(), |parent| parent.join(&to)),
+            Err(_) => break,
+        }
+    }
+    at
 }
 
 fn temporary_beside(target: &Path) -> std::io::Result<PathBuf> {

@@ -274,6 +274,7 @@ fn wrong_arguments_are_usage_errors() {
         &["a.png", "-o", "b.png", "--diff", "c"],
         &["a.png", "-o", "b.png", "--diff", "-"],
         &["a.png", "-o", "b.png", "--diff", "b.png"],
+        &["a.png", "-o", "b.png", "--diff", "./b.png"],
         &["a.png", "-o", "-", "--json"],
         &["a.png", "d/a.png", "-o", "out"],
         &["a.png", "d/a.png", "-o", "g.safetensors"],
@@ -704,4 +705,35 @@ fn folders_are_compared_by_name() {
     expect(3, at, &["compare", "a", "b"]);
     fs::remove_file(at.join("b/two.png")).unwrap();
     expect(5, at, &["compare", "a", "b"]);
+}
+
+#[cfg(unix)]
+#[test]
+fn a_replaced_file_keeps_its_permissions_and_a_link_its_end() {
+    use std::os::unix::fs::{PermissionsExt, symlink};
+    let folder = folder(&["a.png:9x8", "b.png:9x8"]);
+    let at = folder.path();
+    fs::set_permissions(at.join("b.png"), fs::Permissions::from_mode(0o600)).unwrap();
+    let far = tempfile::tempdir().unwrap();
+    let [link, next, end] = ["link.png", "deep/next.png", "deep/end.png"].map(|name| far.path().join(name));
+    fs::create_dir(next.parent().unwrap()).unwrap();
+    symlink("deep/next.png", &link).unwrap();
+    symlink("end.png", &next).unwrap();
+    expect(0, at, &enhance(&["a.png", "-o", "b.png"]));
+    expect(0, at, &enhance(&["a.png", "-o", link.to_str().unwrap()]));
+    assert_eq!(fs::metadata(at.join("b.png")).unwrap().permissions().mode() & 0o777, 0o600);
+    for link in [&link, &next] {
+        assert!(fs::symlink_metadata(link).unwrap().is_symlink(), "{} was replaced", link.display());
+    }
+    assert_eq!(fs::read(end).unwrap(), fs::read(at.join("b.png")).unwrap());
+}
+
+#[test]
+fn sizes_beyond_all_bounds_are_refused() {
+    let folder = folder(&[]);
+    for size in ["4294967295x4294967295", "10000000x10000000"] {
+        let run = expect(2, folder.path(), &["bench", "g.safetensors", "--device", "cpu", "--size", size]);
+        assert!(run.stderr.contains(size), "{}", run.stderr);
+    }
+    expect(2, folder.path(), &["models", "sonolume-s", "--size", "1000000000x1000000"]);
 }

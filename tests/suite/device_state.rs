@@ -301,10 +301,73 @@ fn a_lost_device_is_opened_anew() {
     assert!(!Arc::ptr_eq(&lost, &enhancer.context().unwrap()), "the lost device was used");
 }
 
+/// A thread of rayon's pool that waits for kernels to compile begins another frame meanwhile: nothing may be locked then.
+#[test]
+fn frames_of_a_thread_pool_do_not_wait_for_each_other_for_good() {
+    const FRAMES: usize = 24;
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(4).build().unwrap();
+    let builder = Enhancer::builder().model(ModelSource::Loaded(Box::new(model())));
+    let enhancer = builder.device(Device::Shared(own_context(None))).build().unwrap();
+    let (sender, receiver) = std::sync::mpsc::channel();
+    for seed in 0..FRAMES as u32 {
+        let (enhancer, sender) = (enhancer.clone(), sender.clone());
+        pool.spawn(move || sender.send(enhancer.enhance(&frame(40, 30, seed)).is_ok()).unwrap());
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+    for done in 0..FRAMES {
+        let answer = receiver.recv_timeout(std::time::Duration::from_secs(60));
+        assert_eq!(answer, Ok(true), "after {done} frames");
+    }
+}
+
+/// Buffers of a device that was lost are not used on the one that was opened in its place.
+#[test]
+fn images_on_a_lost_device_are_an_error_and_no_other_device_is_opened_for_them() {
+    let image = frame(40, 30, 1);
+    let builder = Enhancer::builder().model(ModelSource::Loaded(Box::new(model())));
+    let enhancer = builder.device(Device::Named(context().info().name.clone())).build().unwrap();
+    let expected = enhancer.enhance(&image).unwrap().frame;
+    let buffers = |context: &Context| {
+        let usage = wgpu::BufferUsages::STORAGE;
+        let descriptor = wgpu::BufferDescriptor { label: None, size: 40 * 30 * 4, usage, mapped_at_creation: false };
+        [(); 2].map(|()| context.device().create_buffer(&descriptor))
+    };
+    let run = |[input, output]: [&wgpu::Buffer; 2]| {
+        let [input, output] = [input, output].map(|buffer| Surface::Buffer { buffer, height: 30, width: 40 });
+        pollster::block_on(enhancer.enhance_on_device(input, output, Job::new()))
+    };
+    let lost = enhancer.context().unwrap();
+    let old = buffers(&lost);
+    run(old.each_ref()).unwrap();
+    lost.device().poll(wgpu::PollType::wait_indefinitely()).unwrap();
+    lost.device().destroy();
+    for _ in 0..2 {
+        assert!(matches!(run(old.each_ref()), Err(Error::DeviceLost(_))));
+    }
+    assert!(enhancer.enhance(&image).unwrap().frame == expected);
+    let new = buffers(&enhancer.context().unwrap());
+    for foreign in [[&old[0], &new[1]], [&new[0], &old[1]]] {
+        assert!(run(foreign).is_err());
+        assert!(enhancer.enhance(&image).unwrap().frame == expected);
+    }
+    run(new.each_ref()).unwrap();
+}
+
 #[test]
 fn the_cpu_has_a_name_too() {
     let model = ModelSource::Loaded(Box::new(model()));
     let enhancer = Enhancer::builder().model(model).device(Device::Named("CPU".into())).build().unwrap();
     assert!(enhancer.context().is_none());
     assert_eq!(enhancer.device().name, "cpu");
+}
+
+#[test]
+fn tiles_of_any_size_are_no_larger_than_the_picture() {
+    let image = frame(40, 30, 1);
+    for side in [41, usize::MAX / 2 + 1, usize::MAX] {
+        let builder = Enhancer::builder().model(ModelSource::Loaded(Box::new(model()))).device(Device::Cpu);
+        let enhancer = builder.tile(TileSize::Square(side)).build().unwrap();
+        assert_eq!(enhancer.enhance(&image).unwrap().report.tiles, 1, "{side}");
+    }
+    assert!(HostTensor::zeros(Shape::new(4, 1 << (usize::BITS / 2 - 2), 1 << (usize::BITS / 2 - 1))).is_err());
 }

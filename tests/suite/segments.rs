@@ -112,3 +112,15 @@ fn tiles_are_halved_until_the_device_has_room() {
         }
     }
 }
+
+/// More workgroups than a dispatch may have: cut into tiles as where memory is short.
+#[test]
+fn a_side_of_more_workgroups_than_a_device_has_is_cut() {
+    let context = context();
+    let most = context.device().limits().max_compute_workgroups_per_dimension as usize;
+    let model = tiny_models().into_iter().find(|model| model.name == "resnet-instance").unwrap();
+    let input = noise(Shape::new(model.in_channels(), 1, 8 * most + 9), 13);
+    let expected = enhancer(&model, &Device::Cpu, TileSize::Square(1 << 16)).run(&input).unwrap();
+    let actual = enhancer(&model, &Device::Shared(context), TileSize::Auto).run(&input).unwrap();
+    assert_close(&model.name, &actual, &expected, 1e-4);
+}
