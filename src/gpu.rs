@@ -56,6 +56,15 @@ struct State {
     prepared: HashMap<Key, Prepared>,
 }
 
+impl State {
+    /// Drops all buffers: runs make their own.
+    fn forget(&mut self) {
+        self.arena.clear();
+        self.staging = Staging::default();
+        self.prepared.clear();
+    }
+}
+
 /// What decides how many launches a plan takes and how large they are: the sizes of its inputs, and of those steps that mind it
 /// whether they begin at an even row and column.
 #[derive(PartialEq, Eq, Hash)]
@@ -189,10 +198,7 @@ impl GpuRunner {
         let bytes = self.activation_bytes(plan)?;
         self.context.check_binding(plan.largest_slot() as u64 * self.precision.bytes())?;
         self.compile_ahead(plan)?;
-        let scopes = self.context.push_scopes();
-        let submitted = self.submit(plan, inputs);
-        self.forget_if_failed(scopes.pop(bytes).await)?;
-        submitted
+        self.settled(bytes, |state| self.submit(state, plan, inputs)).await
     }
 
     /// Waits for a run and reads its results.
@@ -210,23 +216,44 @@ impl GpuRunner {
         Ok(results)
     }
 
-    /// After an error drops the buffers, as one of them may not exist: a smaller run then makes its own.
-    fn forget_if_failed(&self, result: Result<()>) -> Result<()> {
-        if result.is_err() {
-            let mut state = self.lock()?;
-            state.arena.clear();
-            state.prepared.clear();
+    /// Does `work` with the state, and catches the device's errors. After one the buffers are dropped, as one of them may not exist,
+    /// before another thread's run finds them: a smaller run makes its own.
+    async fn settled<T>(&self, bytes: u64, work: impl FnOnce(&mut State) -> Result<T>) -> Result<T> {
+        let scopes = self.context.push_scopes();
+        let mut state = self.lock()?;
+        let done = work(&mut state);
+        let error = scopes.error(bytes);
+        #[cfg(not(target_arch = "wasm32"))]
+        let error = {
+            // It is there at once.
+            let error = pollster::block_on(error);
+            if error.is_some() {
+                state.forget();
+            }
+            drop(state);
+            error
+        };
+        // A browser has one thread.
+        #[cfg(target_arch = "wasm32")]
+        let error = {
+            drop(state);
+            let error = error.await;
+            if error.is_some() {
+                self.lock()?.forget();
+            }
+            error
+        };
+        match error {
+            Some(error) => Err(self.context.lost_or(error)),
+            None => self.context.check_lost().and(done),
         }
-        result
     }
 
     /// The state; what a run that panicked left of it is dropped, and made anew.
     fn lock(&self) -> Result<MutexGuard<'_, State>> {
         Ok(self.state.lock().unwrap_or_else(|poisoned| {
             let mut state = poisoned.into_inner();
-            state.arena.clear();
-            state.prepared.clear();
-            state.staging = Staging::default();
+            state.forget();
             self.state.clear_poison();
             state
         }))
@@ -250,13 +277,12 @@ impl GpuRunner {
         self.context.check_lost()?;
         let bytes = self.activation_bytes(plan)?;
         self.compile_ahead(plan)?;
-        let scopes = self.context.push_scopes();
-        let submitted = Queries::new(&self.context, plan.steps.len()).and_then(|queries| {
-            let (kernels, submission) = self.submit_profile(plan, inputs, &queries)?;
+        let submit = |state: &mut State| {
+            let queries = Queries::new(&self.context, plan.steps.len())?;
+            let (kernels, submission) = self.submit_profile(state, plan, inputs, &queries)?;
             Ok((kernels, submission, queries))
-        });
-        self.forget_if_failed(scopes.pop(bytes).await)?;
-        let (kernels, submission, queries) = submitted?;
+        };
+        let (kernels, submission, queries) = self.settled(bytes, submit).await?;
         let nanoseconds = queries.read(&self.context, &submission).await?;
         let steps = plan.steps.iter().zip(kernels).zip(nanoseconds);
         Ok(steps
@@ -273,12 +299,11 @@ impl GpuRunner {
     /// Records and submits one run between timestamps; answers each step's kernel.
     fn submit_profile(
         &self,
+        State { arena, prepared, .. }: &mut State,
         plan: &Plan,
         inputs: &[impl Borrow<HostTensor>],
         queries: &Queries,
     ) -> Result<(Vec<&'static str>, wgpu::SubmissionIndex)> {
-        let mut state = self.lock()?;
-        let State { arena, prepared, .. } = &mut *state;
         if arena.fit(&self.context, plan, self.precision) {
             prepared.clear();
         }
@@ -314,9 +339,8 @@ impl GpuRunner {
     }
 
     /// Records and submits one run.
-    fn submit(&self, plan: &Plan, inputs: &[impl Borrow<HostTensor>]) -> Result<Pending> {
-        let mut state = self.lock()?;
-        let State { arena, staging, prepared, .. } = &mut *state;
+    fn submit(&self, state: &mut State, plan: &Plan, inputs: &[impl Borrow<HostTensor>]) -> Result<Pending> {
+        let State { arena, staging, prepared, .. } = state;
         if arena.fit(&self.context, plan, self.precision) {
             prepared.clear();
         }
@@ -337,15 +361,16 @@ impl GpuRunner {
         self.context.check_binding(plan.largest_slot() as u64 * self.precision.bytes())?;
         let bytes = self.activation_bytes(plan)?;
         self.compile_ahead(plan)?;
-        let scopes = self.context.push_scopes();
-        let submitted = self.submit_transfer(plan, transfer, core);
-        self.forget_if_failed(scopes.pop(bytes).await)?;
-        submitted
+        self.settled(bytes, |state| self.submit_transfer(state, plan, transfer, core)).await
     }
 
-    fn submit_transfer(&self, plan: &Plan, transfer: &Transfer<'_>, core: Core) -> Result<()> {
-        let mut state = self.lock()?;
-        let State { arena, parameters, prepared, .. } = &mut *state;
+    fn submit_transfer(
+        &self,
+        State { arena, parameters, prepared, .. }: &mut State,
+        plan: &Plan,
+        transfer: &Transfer<'_>,
+        core: Core,
+    ) -> Result<()> {
         if arena.fit(&self.context, plan, self.precision) {
             prepared.clear();
         }

@@ -510,21 +510,27 @@ impl<'a> Scopes<'a> {
     /// The first error since the push; `bytes` is what the work wanted to allocate. The scopes end at the call, the
     /// future only waits for the answer.
     pub(super) fn pop(self, bytes: u64) -> impl Future<Output = Result<()>> + use<'a> {
+        let context = self.context;
+        let error = self.error(bytes);
+        async move {
+            match error.await {
+                Some(error) => Err(context.lost_or(error)),
+                None => context.check_lost(),
+            }
+        }
+    }
+
+    /// As [`Scopes::pop`], but for the loss of the device: asks it nothing.
+    pub(super) fn error(self, bytes: u64) -> impl Future<Output = Option<Error>> + use<> {
         // In reverse order of the pushes.
         let memory = self.memory.pop();
         let validation = self.validation.pop();
         let internal = self.internal.pop();
-        let context = self.context;
         async move {
-            let error = if memory.await.is_some() {
-                Error::OutOfMemory { bytes }
-            } else {
-                match (validation.await, internal.await) {
-                    (Some(error), _) | (None, Some(error)) => Error::Device(error.to_string()),
-                    (None, None) => return context.check_lost(),
-                }
-            };
-            Err(context.lost_or(error))
+            if memory.await.is_some() {
+                return Some(Error::OutOfMemory { bytes });
+            }
+            validation.await.or(internal.await).map(|error| Error::Device(error.to_string()))
         }
     }
 }
