@@ -88,6 +88,11 @@ struct Prepared {
     bytes: u64,
 }
 
+/// True if the launches of `key` were not made yet, or not those for tensors of the host.
+fn lacks(all: &HashMap<Key, Prepared>, key: &Key, with_host: bool) -> bool {
+    all.get(key).is_none_or(|prepared| with_host && prepared.host.is_none())
+}
+
 impl GpuRunner {
     /// Uploads the weights of `graph`.
     ///
@@ -194,11 +199,7 @@ impl GpuRunner {
                 return Err(Error::shape(format!("an input is {}, planned for {}", input.shape(), place.shape)));
             }
         }
-        self.context.check_lost()?;
-        let bytes = self.activation_bytes(plan)?;
-        self.context.check_binding(plan.largest_slot() as u64 * self.precision.bytes())?;
-        self.compile_ahead(plan)?;
-        self.settled(bytes, |state| self.submit(state, plan, inputs)).await
+        self.settled(plan, true, |state| self.submit(state, plan, inputs)).await
     }
 
     /// Waits for a run and reads its results.
@@ -216,9 +217,17 @@ impl GpuRunner {
         Ok(results)
     }
 
-    /// Does `work` with the state, and catches the device's errors. After one the buffers are dropped, as one of them may not exist,
-    /// before another thread's run finds them: a smaller run makes its own.
-    async fn settled<T>(&self, bytes: u64, work: impl FnOnce(&mut State) -> Result<T>) -> Result<T> {
+    /// Does `work`, a run of `plan` with tensors of the host or without, with the state, and catches the device's errors. After one
+    /// the buffers are dropped, as one of them may not exist, before another thread's run finds them: a smaller run makes its own.
+    async fn settled<T>(&self, plan: &Plan, with_host: bool, work: impl FnOnce(&mut State) -> Result<T>) -> Result<T> {
+        self.context.check_lost()?;
+        self.context.check_binding(plan.largest_slot() as u64 * self.precision.bytes())?;
+        let bytes = self.activation_bytes(plan)?;
+        // Before the state is locked: a thread of the pool that waits for the others to compile may begin another run meanwhile.
+        // A browser, without such threads, compiles where errors are caught.
+        if cfg!(not(target_arch = "wasm32")) && lacks(&self.lock()?.prepared, &self.key(plan), with_host) {
+            self.compile(&self.dispatches(plan)?, with_host)?;
+        }
         let scopes = self.context.push_scopes();
         let mut state = self.lock()?;
         let done = work(&mut state);
@@ -259,14 +268,10 @@ impl GpuRunner {
         }))
     }
 
-    /// Compiles what `plan` needs before the state is locked: a thread of the pool that waits for the others to compile may begin
-    /// another run meanwhile. A browser, without such threads, compiles where errors are caught.
-    fn compile_ahead(&self, plan: &Plan) -> Result<()> {
-        if cfg!(target_arch = "wasm32") || self.lock()?.prepared.contains_key(&self.key(plan)) {
-            return Ok(());
-        }
-        let dispatches = self.dispatches(plan)?;
-        self.context.compile_all(dispatches.iter().flatten().chain(&planes::kernels()), self.precision)
+    /// Compiles what `dispatches` need, all at once: kernels compile side by side, and the cache is written once.
+    fn compile(&self, dispatches: &[Vec<Dispatch>], with_host: bool) -> Result<()> {
+        let planes = if with_host { &planes::kernels()[..] } else { &[] };
+        self.context.compile_all(dispatches.iter().flatten().chain(planes), self.precision)
     }
 
     /// Runs `plan` with every operator between two timestamps: what each took on the device, in the order of execution.
@@ -274,15 +279,12 @@ impl GpuRunner {
     /// # Errors
     /// As [`GpuRunner::run`]; [`Error::Options`] if the device has no timestamps.
     pub async fn profile(&self, plan: &Plan, inputs: &[impl Borrow<HostTensor>]) -> Result<Vec<Timing>> {
-        self.context.check_lost()?;
-        let bytes = self.activation_bytes(plan)?;
-        self.compile_ahead(plan)?;
         let submit = |state: &mut State| {
             let queries = Queries::new(&self.context, plan.steps.len())?;
             let (kernels, submission) = self.submit_profile(state, plan, inputs, &queries)?;
             Ok((kernels, submission, queries))
         };
-        let (kernels, submission, queries) = self.settled(bytes, submit).await?;
+        let (kernels, submission, queries) = self.settled(plan, true, submit).await?;
         let nanoseconds = queries.read(&self.context, &submission).await?;
         let steps = plan.steps.iter().zip(kernels).zip(nanoseconds);
         Ok(steps
@@ -357,11 +359,7 @@ impl GpuRunner {
     /// As [`GpuRunner::run`]; [`Error::Options`] if the surfaces do not suit.
     pub async fn transfer(&self, plan: &Plan, transfer: &Transfer<'_>, core: Core) -> Result<()> {
         transfer.check()?;
-        self.context.check_lost()?;
-        self.context.check_binding(plan.largest_slot() as u64 * self.precision.bytes())?;
-        let bytes = self.activation_bytes(plan)?;
-        self.compile_ahead(plan)?;
-        self.settled(bytes, |state| self.submit_transfer(state, plan, transfer, core)).await
+        self.settled(plan, false, |state| self.submit_transfer(state, plan, transfer, core)).await
     }
 
     fn submit_transfer(
@@ -414,16 +412,16 @@ impl GpuRunner {
         let places: Vec<Place> = plan.inputs.iter().map(|(_, place)| *place).collect();
         let key = self.key(plan);
         let mut dispatches = Vec::new();
-        if all.get(&key).is_none_or(|prepared| with_host && prepared.host.is_none()) {
+        if lacks(all, &key, with_host) {
             dispatches = self.dispatches(plan)?;
             let most = self.context.device().limits().max_compute_workgroups_per_dimension;
             if dispatches.iter().flatten().flat_map(|dispatch| dispatch.workgroups).any(|count| count > most) {
                 // A smaller tile may do.
                 return Err(Error::OutOfMemory { bytes: self.activation_bytes_of(plan, &dispatches) });
             }
-            // All at once: kernels compile side by side, and the cache is written once.
-            let planes = if with_host { &planes::kernels()[..] } else { &[] };
-            self.context.compile_all(dispatches.iter().flatten().chain(planes), self.precision)?;
+            if cfg!(target_arch = "wasm32") {
+                self.compile(&dispatches, with_host)?;
+            }
             let mut grown = arena.fit_scratch(&self.context, dispatches.iter().flatten(), self.precision);
             if with_host {
                 grown |= arena.fit_planes(&self.context, plan, self.precision);

@@ -163,11 +163,9 @@ impl Engine {
         self.context().is_some()
     }
 
-    /// The whole graph as one part, on the device as it is: what a caller has there is gone with a lost one.
-    pub(super) fn whole_on_device(&self) -> Result<Arc<Part>> {
-        let state = self.lock()?.clone();
-        state.context.as_ref().map_or(Ok(()), |context| context.check_lost())?;
-        Ok(state.whole)
+    /// As [`Engine::whole`], on the device as it is: what a caller has on a lost one is gone with it.
+    pub(super) fn whole_as_it_is(&self) -> Result<Arc<Part>> {
+        Ok(self.lock()?.whole.clone())
     }
 
     /// The whole graph as one part.

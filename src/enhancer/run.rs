@@ -176,7 +176,7 @@ pub(super) async fn run_device(
     let [height, width] = transfer.input.size();
     let shape = Shape::new(transfer.channels, height, width);
     let mut run = Run::new(engine, shape, tile, limit_bytes, job)?;
-    let part = engine.whole_on_device()?;
+    let part = engine.whole_as_it_is()?;
     let whole = engine.graph().is_global();
     run.total = run.image_pixels();
     run.every_tile(&part, whole, async |planned| {

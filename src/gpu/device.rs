@@ -321,9 +321,9 @@ impl Context {
     /// As [`Context::from_wgpu`], with the adapter that `device` is of: only that tells which matrices there are. Convolutions in 16
     /// bits use them if the device was opened with `Features::EXPERIMENTAL_COOPERATIVE_MATRIX`, `SHADER_F16` and `SUBGROUP`.
     pub fn from_wgpu_on(adapter: &wgpu::Adapter, device: wgpu::Device, queue: wgpu::Queue) -> Arc<Self> {
-        let opened = device.features().contains(MATRIX_FEATURES);
-        let info = DeviceInfo::new(adapter.get_info(), device.features(), opened && matrices_of(adapter).is_some());
-        let matrices = if info.matrices { matrices_of(adapter) } else { None };
+        let offered = matrices_of(adapter).filter(|_| device.features().contains(MATRIX_FEATURES));
+        let info = DeviceInfo::new(adapter.get_info(), device.features(), offered.is_some());
+        let matrices = offered.filter(|_| info.matrices);
         Arc::new(Self::new(device, queue, info, matrices, None))
     }
 
@@ -475,7 +475,7 @@ impl Context {
         Ok(())
     }
 
-    pub(crate) fn check_lost(&self) -> Result<()> {
+    pub(super) fn check_lost(&self) -> Result<()> {
         // Until then the device only fails to do what it is asked, without an error.
         let _ = self.device.poll(wgpu::PollType::Poll);
         match self.lost.lock() {

@@ -52,7 +52,8 @@ impl Precision {
                 let (mut kept, mut halves) = ([0.0; RUN], [f16::ZERO; RUN]);
                 for (values, bytes) in values.chunks(RUN).zip(bytes.chunks_mut(2 * RUN)) {
                     for (kept, &value) in kept.iter_mut().zip(values) {
-                        *kept = saturated(value);
+                        // What exceeds f16 saturates, as in the kernels.
+                        *kept = value.clamp(-65504.0, 65504.0);
                     }
                     halves.convert_from_f32_slice(&kept);
                     bytes[..2 * values.len()].copy_from_slice(bytemuck::cast_slice(&halves[..values.len()]));
@@ -83,11 +84,6 @@ impl Precision {
 
 /// Values converted at a time.
 const RUN: usize = 1024;
-
-/// What exceeds f16 saturates, as in the kernels.
-fn saturated(value: f32) -> f32 {
-    if value.is_nan() { value } else { value.clamp(-65504.0, 65504.0) }
-}
 
 /// One kernel with its overrides fixed.
 pub(super) struct Pipeline {

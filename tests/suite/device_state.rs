@@ -11,9 +11,9 @@ use sonolume::graph::Graph;
 use sonolume::models::Model;
 use sonolume::ops::Place;
 use sonolume::ops::activation::Function;
-use sonolume::{Enhancer, Error, Frame, HostTensor, Job, ModelSource, Shape, TileSize, wgpu};
+use sonolume::{Enhancer, Error, Frame, HostTensor, Job, ModelSource, Report, Shape, TileSize, wgpu};
 
-use crate::harness::{assert_close, context};
+use crate::harness::{assert_close, context, open};
 use crate::models::{noise, tiny_models};
 
 /// A device of this test's own: others use the shared one at the same time.
@@ -223,22 +223,22 @@ fn a_graph_without_operators_hands_on_every_tile() {
     }
 }
 
-/// A device of the host application's own, and its adapter.
-fn shared() -> (wgpu::Adapter, wgpu::Device, wgpu::Queue) {
-    pollster::block_on(async {
-        let instance = wgpu::Instance::new(wgpu::InstanceDescriptor::new_without_display_handle());
-        let adapters = instance.enumerate_adapters(wgpu::Backends::PRIMARY).await;
-        let name = context().info().name.clone();
-        let adapter = adapters.into_iter().find(|adapter| adapter.get_info().name == name).expect("the same adapter");
-        let descriptor = wgpu::DeviceDescriptor { required_limits: adapter.limits(), ..Default::default() };
-        let (device, queue) = adapter.request_device(&descriptor).await.expect("a device");
-        (adapter, device, queue)
-    })
+/// Two buffers for pictures of 40x30 pixels.
+fn buffers(device: &wgpu::Device) -> [wgpu::Buffer; 2] {
+    let usage = wgpu::BufferUsages::STORAGE;
+    let descriptor = wgpu::BufferDescriptor { label: None, size: 40 * 30 * 4, usage, mapped_at_creation: false };
+    [(); 2].map(|()| device.create_buffer(&descriptor))
+}
+
+/// Enhances the picture in the first of [`buffers`] into the second.
+fn on_device(enhancer: &Enhancer, [input, output]: [&wgpu::Buffer; 2]) -> Result<Report, Error> {
+    let [input, output] = [input, output].map(|buffer| Surface::Buffer { buffer, height: 30, width: 40 });
+    pollster::block_on(enhancer.enhance_on_device(input, output, Job::new()))
 }
 
 #[test]
 fn a_device_of_the_host_is_known_for_what_it_is() {
-    let (adapter, device, queue) = shared();
+    let (adapter, device, queue) = open(|limits| limits);
     let own = context();
     let expected = DeviceInfo { f16: false, matrices: false, ..own.info().clone() };
     assert_eq!(*Context::from_wgpu(device.clone(), queue.clone()).info(), expected);
@@ -252,22 +252,17 @@ fn a_device_of_the_host_is_known_for_what_it_is() {
 fn a_lost_device_is_an_error_of_its_own() {
     let image = frame(40, 30, 1);
     let builder = || Enhancer::builder().model(ModelSource::Loaded(Box::new(model())));
-    let (_, device, queue) = shared();
+    let (_, device, queue) = open(|limits| limits);
     let context = Context::from_wgpu(device.clone(), queue.clone());
     let enhancer = builder().device(Device::Shared(context.clone())).build().unwrap();
     enhancer.enhance(&image).unwrap();
-    let usage = wgpu::BufferUsages::STORAGE;
-    let descriptor = wgpu::BufferDescriptor { label: None, size: 40 * 30 * 4, usage, mapped_at_creation: false };
-    let buffers = [device.create_buffer(&descriptor), device.create_buffer(&descriptor)];
-    let on_device = || {
-        let [input, output] = [0, 1].map(|at| Surface::Buffer { buffer: &buffers[at], height: 30, width: 40 });
-        pollster::block_on(enhancer.enhance_on_device(input, output, Job::new()))
-    };
-    on_device().unwrap();
+    let buffers = buffers(&device);
+    let run = || on_device(&enhancer, buffers.each_ref());
+    run().unwrap();
     // The loss is told once the device has nothing to do.
     device.poll(wgpu::PollType::wait_indefinitely()).unwrap();
     device.destroy();
-    assert!(matches!(on_device(), Err(Error::DeviceLost(_))), "{:?}", on_device().err());
+    assert!(matches!(run(), Err(Error::DeviceLost(_))), "{:?}", run().err());
     for _ in 0..2 {
         assert!(matches!(enhancer.enhance(&image), Err(Error::DeviceLost(_))), "{:?}", enhancer.enhance(&image).err());
     }
@@ -275,7 +270,7 @@ fn a_lost_device_is_an_error_of_its_own() {
     assert!(matches!(late, Err(Error::DeviceLost(_))), "{:?}", late.err());
 
     // The host's callback, set later, is called in place of sonolume's: an error still, and no panic.
-    let (_, device, queue) = shared();
+    let (_, device, queue) = open(|limits| limits);
     let enhancer = builder().device(Device::Shared(Context::from_wgpu(device.clone(), queue))).build().unwrap();
     device.set_device_lost_callback(|_, _| {});
     enhancer.enhance(&image).unwrap();
@@ -306,17 +301,22 @@ fn a_lost_device_is_opened_anew() {
 fn frames_of_a_thread_pool_do_not_wait_for_each_other_for_good() {
     const FRAMES: usize = 24;
     let pool = rayon::ThreadPoolBuilder::new().num_threads(4).build().unwrap();
-    let builder = Enhancer::builder().model(ModelSource::Loaded(Box::new(model())));
-    let enhancer = builder.device(Device::Shared(own_context(None))).build().unwrap();
-    let (sender, receiver) = std::sync::mpsc::channel();
-    for seed in 0..FRAMES as u32 {
-        let (enhancer, sender) = (enhancer.clone(), sender.clone());
-        pool.spawn(move || sender.send(enhancer.enhance(&frame(40, 30, seed)).is_ok()).unwrap());
-        std::thread::sleep(std::time::Duration::from_millis(20));
-    }
-    for done in 0..FRAMES {
-        let answer = receiver.recv_timeout(std::time::Duration::from_secs(60));
-        assert_eq!(answer, Ok(true), "after {done} frames");
+    for kernels_of_the_host_alone in [false, true] {
+        let builder = Enhancer::builder().model(ModelSource::Loaded(Box::new(model())));
+        let enhancer = builder.device(Device::Shared(own_context(None))).build().unwrap();
+        if kernels_of_the_host_alone {
+            on_device(&enhancer, buffers(enhancer.context().unwrap().device()).each_ref()).unwrap();
+        }
+        let (sender, receiver) = std::sync::mpsc::channel();
+        for seed in 0..FRAMES as u32 {
+            let (enhancer, sender) = (enhancer.clone(), sender.clone());
+            pool.spawn(move || sender.send(enhancer.enhance(&frame(40, 30, seed)).is_ok()).unwrap());
+            std::thread::sleep(std::time::Duration::from_millis(20));
+        }
+        for done in 0..FRAMES {
+            let answer = receiver.recv_timeout(std::time::Duration::from_secs(60));
+            assert_eq!(answer, Ok(true), "after {done} frames");
+        }
     }
 }
 
@@ -327,17 +327,9 @@ fn images_on_a_lost_device_are_an_error_and_no_other_device_is_opened_for_them()
     let builder = Enhancer::builder().model(ModelSource::Loaded(Box::new(model())));
     let enhancer = builder.device(Device::Named(context().info().name.clone())).build().unwrap();
     let expected = enhancer.enhance(&image).unwrap().frame;
-    let buffers = |context: &Context| {
-        let usage = wgpu::BufferUsages::STORAGE;
-        let descriptor = wgpu::BufferDescriptor { label: None, size: 40 * 30 * 4, usage, mapped_at_creation: false };
-        [(); 2].map(|()| context.device().create_buffer(&descriptor))
-    };
-    let run = |[input, output]: [&wgpu::Buffer; 2]| {
-        let [input, output] = [input, output].map(|buffer| Surface::Buffer { buffer, height: 30, width: 40 });
-        pollster::block_on(enhancer.enhance_on_device(input, output, Job::new()))
-    };
+    let run = |buffers| on_device(&enhancer, buffers);
     let lost = enhancer.context().unwrap();
-    let old = buffers(&lost);
+    let old = buffers(lost.device());
     run(old.each_ref()).unwrap();
     lost.device().poll(wgpu::PollType::wait_indefinitely()).unwrap();
     lost.device().destroy();
@@ -345,7 +337,7 @@ fn images_on_a_lost_device_are_an_error_and_no_other_device_is_opened_for_them()
         assert!(matches!(run(old.each_ref()), Err(Error::DeviceLost(_))));
     }
     assert!(enhancer.enhance(&image).unwrap().frame == expected);
-    let new = buffers(&enhancer.context().unwrap());
+    let new = buffers(enhancer.context().unwrap().device());
     for foreign in [[&old[0], &new[1]], [&new[0], &old[1]]] {
         assert!(run(foreign).is_err());
         assert!(enhancer.enhance(&image).unwrap().frame == expected);

@@ -177,6 +177,12 @@ pub fn context() -> Arc<Context> {
 
 /// The same device opened without subgroups: kernels then share nothing between lanes, as on most devices.
 pub fn context_without_subgroups() -> Arc<Context> {
+    let (_, device, queue) = open(|limits| limits);
+    Context::from_wgpu(device, queue)
+}
+
+/// The tests' adapter and it opened as a host application might, without features and with `limits` of the adapter's.
+pub fn open(limits: impl FnOnce(wgpu::Limits) -> wgpu::Limits) -> (wgpu::Adapter, wgpu::Device, wgpu::Queue) {
     let name = context().info().name.clone();
     let mut descriptor = wgpu::InstanceDescriptor::new_without_display_handle();
     descriptor.backends = wgpu::Backends::PRIMARY;
@@ -184,10 +190,9 @@ pub fn context_without_subgroups() -> Arc<Context> {
     pollster::block_on(async {
         let adapters = instance.enumerate_adapters(wgpu::Backends::PRIMARY).await;
         let adapter = adapters.into_iter().find(|adapter| adapter.get_info().name == name).expect("the same adapter");
-        let limits = adapter.limits();
-        let descriptor = wgpu::DeviceDescriptor { required_limits: limits, ..Default::default() };
+        let descriptor = wgpu::DeviceDescriptor { required_limits: limits(adapter.limits()), ..Default::default() };
         let (device, queue) = adapter.request_device(&descriptor).await.expect("a device");
-        Context::from_wgpu(device, queue)
+        (adapter, device, queue)
     })
 }
 

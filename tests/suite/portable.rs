@@ -6,18 +6,12 @@ use sonolume::gpu::Context;
 use sonolume::wgpu;
 use sonolume::{Device, Enhancer, HostTensor, ModelSource, Shape};
 
-use crate::harness::{compare, context};
+use crate::harness::{self, compare};
 use crate::models::{noise, tiny_models};
 
 /// The tests' adapter, opened as a browser would.
 fn open(limits: wgpu::Limits) -> Arc<Context> {
-    let wanted = context().info().name.clone();
-    let mut descriptor = wgpu::InstanceDescriptor::new_without_display_handle();
-    descriptor.backends = wgpu::Backends::PRIMARY;
-    let adapters = pollster::block_on(wgpu::Instance::new(descriptor).enumerate_adapters(wgpu::Backends::PRIMARY));
-    let adapter = adapters.into_iter().find(|adapter| adapter.get_info().name == wanted).expect("the tests' adapter");
-    let descriptor = wgpu::DeviceDescriptor { required_limits: limits, ..Default::default() };
-    let (device, queue) = pollster::block_on(adapter.request_device(&descriptor)).unwrap();
+    let (_, device, queue) = harness::open(|_| limits);
     Context::from_wgpu(device, queue)
 }
 

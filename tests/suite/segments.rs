@@ -6,7 +6,7 @@ use sonolume::gpu::Context;
 use sonolume::models::Model;
 use sonolume::{Enhancer, Frame, ModelSource, Shape, TileSize, wgpu};
 
-use crate::harness::{assert_close, context};
+use crate::harness::{self, assert_close, context};
 use crate::models::{noise, tiny_models};
 
 /// Moments and means are summed in another order than by the untiled kernels.
@@ -90,15 +90,9 @@ fn memory_depends_on_the_tile_and_not_on_the_image() {
 fn tiles_are_halved_until_the_device_has_room() {
     const LARGEST_BUFFER: u64 = 128 << 10;
     let context = context();
-    let small = pollster::block_on(async {
-        let instance = wgpu::Instance::default();
-        let adapters = instance.enumerate_adapters(wgpu::Backends::all()).await;
-        let adapter = adapters.into_iter().find(|adapter| adapter.get_info().name == context.info().name).unwrap();
-        let limits = wgpu::Limits { max_storage_buffer_binding_size: LARGEST_BUFFER, ..adapter.limits() };
-        let descriptor = wgpu::DeviceDescriptor { required_limits: limits, ..Default::default() };
-        let (device, queue) = adapter.request_device(&descriptor).await.unwrap();
-        Context::from_wgpu(device, queue)
-    });
+    let limits = |limits| wgpu::Limits { max_storage_buffer_binding_size: LARGEST_BUFFER, ..limits };
+    let (_, device, queue) = harness::open(limits);
+    let small = Context::from_wgpu(device, queue);
     for name in ["compact-x2", "resnet-instance", "nafnet"] {
         let model = tiny_models().into_iter().find(|model| model.name == name).unwrap();
         let input = noise(Shape::new(model.in_channels(), 150, 203), 13);

@@ -296,8 +296,8 @@ class Sonolume(nn.Module):
 
 
 def build(name: str = "sonolume-s", gated: bool = False, context: bool = False, without: str | None = None) -> Sonolume:
-    """`gated`: with the signal gate of stage two; `context`: with the wide depthwise block. `without` leaves out a part, to measure what it is worth: "row", the row coordinate, or "attention". Nothing runs such
-    weights but this recipe."""
+    """`gated`: with the signal gate of stage two; `context`: with the wide depthwise block. `without` leaves out a part, to
+    measure what it is worth: "row", the row coordinate, or "attention". Nothing runs such weights but this recipe."""
     return Sonolume(**SIZES[name], gated=gated, context=context, without=without)
 
 

@@ -34,9 +34,9 @@ struct Window<'a> {
 }
 
 impl Window<'_> {
-    /// Adds the products of all taps to `N` lanes of `pixel` from `first` on: their sums stay in registers.
+    /// Adds the products of all taps to `N` lanes of `pixel` from `first` on, whose sums stay in registers; answers `N`.
     #[inline(always)]
-    fn add<const N: usize>(&self, pixel: &mut [f32], first: usize) {
+    fn add<const N: usize>(&self, pixel: &mut [f32], first: usize) -> usize {
         let lanes = |values: &[f32], at: usize| -> [f32; N] { std::array::from_fn(|lane| values[at..][..N][lane]) };
         let mut sums = lanes(pixel, first);
         for (ky, row) in self.rows.iter().enumerate() {
@@ -51,6 +51,7 @@ impl Window<'_> {
             }
         }
         pixel[first..][..N].copy_from_slice(&sums);
+        N
     }
 }
 
@@ -77,18 +78,9 @@ pub(super) fn run(op: &Conv2d, io: &Io, weight: &[f32], src: &[f32], epilogue: &
                         let mut first = 0;
                         while first < lanes {
                             first += match lanes - first {
-                                64.. => {
-                                    window.add::<64>(pixel, first);
-                                    64
-                                }
-                                16.. => {
-                                    window.add::<16>(pixel, first);
-                                    16
-                                }
-                                _ => {
-                                    window.add::<LANES>(pixel, first);
-                                    LANES
-                                }
+                                64.. => window.add::<64>(pixel, first),
+                                16.. => window.add::<16>(pixel, first),
+                                _ => window.add::<LANES>(pixel, first),
                             };
                         }
                     }
