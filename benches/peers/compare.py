@@ -70,6 +70,7 @@ def runtimes(group: str, vulkan_device: str) -> list[Runtime]:
             Runtime("sonolume", "sonolume-worker", "model.safetensors", {"device": vulkan_device}),
             Runtime("sonolume-f16", "sonolume-worker", "model.safetensors", {"device": vulkan_device, "precision": "f16"}),
             python("ncnn-vulkan", "ncnn", {"device": "vulkan"}, needs="ncnn"),
+            python("ncnn-vulkan-f16", "ncnn", {"device": "vulkan", "precision": "f16"}, needs="ncnn"),
             Runtime("burn", "burn-worker", "model.safetensors", only=("sonolume-s", "srvgg-64x16")),
         ]
     if group == "browser":
@@ -83,8 +84,8 @@ def runtimes(group: str, vulkan_device: str) -> list[Runtime]:
             node("ort-web-wasm", "onnxruntime", "wasm", "onnx"),
         ]
     cuda = [
-        python(f"torch-{mode}-{precision}", "torch", {"device": "cuda", "mode": mode, "precision": precision})
-        for mode in ("eager", "compiled")
+        python(f"torch-{name}-{precision}", "torch", {"device": "cuda", "mode": mode, "precision": precision})
+        for name, mode in (("eager", "eager"), ("compiled", "default"), ("graphs", "reduce-overhead"), ("tuned", "max-autotune"))
         for precision in ("f16", "f32")
     ]
     return [

@@ -114,10 +114,17 @@ class Fixed(nn.Module):
             t = encoder(t)
             skips.append(t)
             t = down(t)
-        t = net.middle(t)
+        t = net.middle[: net.before_context](t)
+        t = t if net.context is None else net.context(t)
+        t = net.middle[net.before_context :](t)
         for decoder, up in zip(reversed(net.decoder), reversed(net.up)):
             t = decoder(up(t, skips.pop()))
-        return x + net.head(t, full)[:, :, : self.height, : self.width]
+        t = net.head(t, full)[:, :, : self.height, : self.width]
+        if net.signal is None:
+            return x + t
+        # As the gate computes it, in the precision of all else.
+        signal = F.conv2d(F.pad(x, (3, 3, 3, 3), mode="replicate"), net.signal.weight, net.signal.bias)
+        return x + t * torch.tanh(F.relu(signal))
 
 
 def sonolume(height: int, width: int, fused: bool = True):

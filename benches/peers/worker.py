@@ -60,7 +60,8 @@ class Openvino:
 
 
 class Ncnn:
-    """Options: `device`, cpu or vulkan. All 16-bit and 8-bit arithmetic is off."""
+    """Options: `device`, cpu or vulkan; `precision`, f32, or f16 for its 16-bit storage and arithmetic and its tensor cores, which
+    are off otherwise, as all 8-bit arithmetic is."""
 
     def __init__(self, folder, image, options):
         import ncnn
@@ -69,8 +70,11 @@ class Ncnn:
         self.net = ncnn.Net()
         opt = self.net.opt
         opt.num_threads = THREADS
+        half = options.get("precision", "f32") == "f16"
         for flag in dir(opt):
-            if flag.startswith(("use_fp16", "use_bf16", "use_int8")):
+            if flag.startswith("use_fp16"):
+                setattr(opt, flag, half)
+            elif flag.startswith(("use_bf16", "use_int8")):
                 setattr(opt, flag, False)
         vulkan = options.get("device") == "vulkan"
         opt.use_vulkan_compute = vulkan
@@ -80,7 +84,7 @@ class Ncnn:
             where = ncnn.get_gpu_info(0).device_name()
         if self.net.load_param(str(folder / "model.ncnn.param")) or self.net.load_model(str(folder / "model.ncnn.bin")):
             raise RuntimeError("ncnn could not load the model")
-        self.name = f"ncnn {ncnn.__version__}, {where}"
+        self.name = f"ncnn {ncnn.__version__}, {'f16, ' if half else ''}{where}"
         self.image = np.ascontiguousarray(image[0])
 
     def run(self):
@@ -93,7 +97,7 @@ class Ncnn:
 
 
 class Torch:
-    """Options: `device`, cpu or cuda; `precision`, f32 or f16; `mode`, eager or compiled; channels-last throughout."""
+    """Options: `device`, cpu or cuda; `precision`, f32 or f16; `mode`, eager or one of `torch.compile`'s; channels-last throughout."""
 
     def __init__(self, folder, image, options):
         import torch
@@ -112,8 +116,8 @@ class Torch:
             if isinstance(layer, torch.nn.Conv2d):
                 layer.to(memory_format=torch.channels_last)
         mode = options.get("mode", "eager")
-        if mode == "compiled":
-            self.module = torch.compile(self.module, mode="max-autotune")
+        if mode != "eager":
+            self.module = torch.compile(self.module, mode=mode)
         where = "CPU" if device == "cpu" else torch.cuda.get_device_name(0)
         self.name = f"PyTorch {torch.__version__.split('+')[0]}, {mode}, {where}"
         self.cuda = device != "cpu"
