@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import functools
+
 import torch
 import torch.nn.functional as F
 
 
-def gaussian(sigma: float, radius: int) -> torch.Tensor:
+@functools.cache
+def gaussian(sigma: float, radius: int, device=None) -> torch.Tensor:
+    """Kept on every device: copying it there each time would wait for the device."""
+    if device is not None:
+        return gaussian(sigma, radius).to(device)
     t = torch.arange(-radius, radius + 1, dtype=torch.float32)
     g = torch.exp(-0.5 * (t / sigma) ** 2)
     return g / g.sum()
@@ -22,7 +28,7 @@ def filter2(x, k):
 
 def ssim_map(a, b):
     """Wang 2004: Gaussian 11x11, sigma 1.5, population covariance, L = 1."""
-    t = filter2(torch.cat([a, b, a * a, b * b, a * b], 1), gaussian(1.5, 5))
+    t = filter2(torch.cat([a, b, a * a, b * b, a * b], 1), gaussian(1.5, 5, a.device))
     ma, mb, aa, bb, ab = t.split(1, 1)
     va, vb, cov = aa - ma * ma, bb - mb * mb, ab - ma * mb
     c1, c2 = 0.01**2, 0.03**2
@@ -50,7 +56,7 @@ def lncc(a, b, window: int = 9, eps: float = 1e-5):
 def pyramid(x, levels: int = 4):
     """Laplacian pyramid: blur sigma 1, every second pixel, back by repetition and the same blur; the last level is the
     low-pass rest."""
-    k = gaussian(1.0, 4)
+    k = gaussian(1.0, 4, x.device)
 
     def blur(t):
         return filter2(F.pad(t, (4, 4, 4, 4), mode="reflect"), k)
@@ -69,9 +75,9 @@ def patches(x, count: int, generator, size: int = 7):
     n, _, h, w = x.shape
     y = torch.randint(0, h - size + 1, (n, count), generator=generator)
     z = torch.randint(0, w - size + 1, (n, count), generator=generator)
-    o = torch.arange(size)
+    y, z, o = y.to(x.device), z.to(x.device), torch.arange(size, device=x.device)
     i = (y[..., None, None] + o[:, None]) * w + z[..., None, None] + o
-    return x.reshape(n, -1).gather(1, i.reshape(n, -1).to(x.device)).view(-1, size * size)
+    return x.reshape(n, -1).gather(1, i.reshape(n, -1)).view(-1, size * size)
 
 
 def sliced_wasserstein(a, b, directions: int, generator):
@@ -81,7 +87,7 @@ def sliced_wasserstein(a, b, directions: int, generator):
     m = min(len(a), len(b))
     pa, pb = (a @ u).sort(0).values, (b @ u).sort(0).values
     if len(pa) != len(pb):  # quantiles at the same positions
-        q = (torch.arange(m) + 0.5) / m
+        q = (torch.arange(m, device=a.device) + 0.5) / m
         pa = pa[(q * len(pa)).long()]
         pb = pb[(q * len(pb)).long()]
     return (pa - pb).abs().mean()

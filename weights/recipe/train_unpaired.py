@@ -45,7 +45,7 @@ import model
 import phantoms
 from degrade import degrade
 from losses import gaussian, filter2, lncc, patches, pyramid, ssim, swd
-from train_supervised import Ahead, Ema, device_of, save, validate, validation_set
+from train_supervised import Ahead, Clock, Ema, device_of, resume_optimizer, save, set_up, step_if_finite, validate, validation_set
 
 BINS = 4  # depth quarters of the brightness term
 QUANTILES = 17
@@ -161,7 +161,7 @@ def black_out(rng, t, y):
 
 def fine_detail(x):
     """(what a blur takes away, a weight that is large where the image is dark)."""
-    low = filter2(F.pad(x, (5, 5, 5, 5), mode="replicate"), gaussian(1.5, 5))
+    low = filter2(F.pad(x, (5, 5, 5, 5), mode="replicate"), gaussian(1.5, 5, x.device))
     return x - low, 1 / (1 + (low.detach().clamp_min(0) / 0.08) ** 2)
 
 
@@ -255,14 +255,15 @@ class Texture:
     IMAGES, KEEP, NOW, POOL, DIRECTIONS = 32, 256, 256, 49152, 64
     WEIGHTS = 1.0, 1.6, 1.0, 1.5  # of the levels, finest first
 
-    def __init__(self, high, low, rng):
+    def __init__(self, high, low, rng, device):
+        self.device = device  # the sets stay there; chance is drawn on the CPU
         self.generator = torch.Generator().manual_seed(int(rng.integers(2**62)))
         self.cart, self.scale, self.queue, self.at = {}, {}, {}, {}
         for organ in high:
-            cart, hand = ([self.take(self.tensor(images[i : i + 1]), math.ceil(self.POOL / len(images))) for i in range(len(images))]
+            cart, hand = ([self.take(self.tensor(images[i : i + 1]).to(device), math.ceil(self.POOL / len(images))) for i in range(len(images))]
                           for images in (high[organ], low[organ]))
             for level in range(4):
-                mix = torch.randperm(sum(len(c[level]) for c in cart), generator=self.generator)
+                mix = torch.randperm(sum(len(c[level]) for c in cart), generator=self.generator).to(device)
                 self.cart[organ, level] = torch.cat([c[level] for c in cart])[mix]
                 self.scale[organ, level] = self.distance(torch.cat([c[level] for c in hand]), self.cart[organ, level])
             self.at[organ] = 0
@@ -278,25 +279,26 @@ class Texture:
         return [patches(p, count, self.generator) for p in pyramid(x)]
 
     def directions(self):
-        u = torch.randn(49, self.DIRECTIONS, generator=self.generator)
+        u = torch.randn(49, self.DIRECTIONS, generator=self.generator).to(self.device)
         return u / u.norm(dim=0)
 
     def sorted(self, t, u):
+        t = (t @ u).t().contiguous()
         # numpy sorts floats several times faster than torch on a CPU
-        return torch.from_numpy(np.sort((t @ u).t().contiguous().numpy(), -1))
+        return t.sort(-1).values if t.is_cuda else torch.from_numpy(np.sort(t.numpy(), -1))
 
     def distance(self, a, b):
         u = self.directions()
         m = min(len(a), len(b), 16384)
-        pick = lambda t: t[torch.randperm(len(t), generator=self.generator)[:m]]
+        pick = lambda t: t[torch.randperm(len(t), generator=self.generator)[:m].to(self.device)]
         return float((self.sorted(pick(a), u) - self.sorted(pick(b), u)).abs().mean())
 
     def remember(self, x, organ):
         """Puts outputs [n, 1, 256, 256] into the organ's queue."""
-        kept = self.take(x.detach().clamp(0, 1).cpu(), self.KEEP)
+        kept = self.take(x.detach().clamp(0, 1), self.KEEP)
         for i in range(len(x)):
             for level, p in enumerate(kept):
-                queue = self.queue.setdefault((organ, level), torch.empty(self.IMAGES, self.KEEP, 49))
+                queue = self.queue.setdefault((organ, level), torch.empty(self.IMAGES, self.KEEP, 49, device=self.device))
                 queue[self.at[organ] % self.IMAGES] = p[i * self.KEEP : (i + 1) * self.KEEP]
             self.at[organ] += 1
 
@@ -314,16 +316,16 @@ class Texture:
             m = len(queue)
             begin = int(torch.randint(0, len(self.cart[organ, level]) - m + 1, (1,), generator=self.generator))
             fakes, reals = self.sorted(queue, u), self.sorted(self.cart[organ, level][begin : begin + m], u)
-            now = (patches(t, self.NOW, self.generator) @ u.to(t)).t()
+            now = (patches(t, self.NOW, self.generator) @ u).t()
             with torch.no_grad():
-                v = now.detach().cpu().contiguous()
+                v = now.detach().contiguous()
                 among = lambda t: (torch.searchsorted(t, v) + torch.searchsorted(t, v, right=True)) / (2 * t.shape[1])
                 rank = (among(fakes) + among(v.sort(1).values)) / 2
-                target = reals.gather(1, (rank * m).long().clamp(max=m - 1)).to(now)
+                target = reals.gather(1, (rank * m).long().clamp(max=m - 1))
             scale = self.scale[organ, level]
             # the square root is the distance itself where it is large, and quiet within its own sampling noise
             total = total + self.WEIGHTS[level] * (torch.sqrt((now - target) ** 2 + (0.2 * scale) ** 2) - 0.2 * scale).mean() / scale
-            ratios.append(float((fakes - reals).abs().mean()) / scale)
+            ratios.append((fakes - reals).abs().mean() / scale)
         return total, ratios
 
 
@@ -334,12 +336,15 @@ def main():
     p.add_argument("--init", help="weights to start from, by default WORK/supervised-ema.pt")
     p.add_argument("--steps", type=int, default=10000)
     p.add_argument("--minutes", type=float, default=1e9)
+    p.add_argument("--until", type=float, default=1e9, help="stop once so many of the schedule's minutes are spent; --resume goes on")
     p.add_argument("--batch", type=int, default=3)
     p.add_argument("--crop", type=int, default=192)
     p.add_argument("--lr", type=float, default=2.5e-4)
     p.add_argument("--seed", type=int, default=2)
     p.add_argument("--threads", type=int, default=os.cpu_count())
+    p.add_argument("--workers", type=int, default=0, help="processes that make the batches; by default a thread of this one does")
     p.add_argument("--device", default="auto")
+    p.add_argument("--compile", action="store_true", help="torch.compile the network, which takes a minute to begin with")
     p.add_argument("--resume", action="store_true")
     for name, value in dict(adversarial=1.0, texture=0.3, content=3.0, brightness=50.0, black=100.0, gaps=20.0, columns=110.0, dark=20.0,
                             dots=50.0, grid=100.0, parity=20.0, points=5.0, replay=7.0, identity=5.0).items():
@@ -351,13 +356,12 @@ def main():
     log = open(work / "unpaired.log", "a" if a.resume else "w", buffering=1)
     torch.set_num_threads(a.threads)
     torch.manual_seed(a.seed)
-    rng, choose = np.random.default_rng(a.seed), np.random.default_rng([a.seed, 1])  # data, the rest
+    choose = np.random.default_rng([a.seed, 1, 1])  # what is not in the items
     device = device_of(a.device)
-    cuda = device.type == "cuda"
+    cuda = set_up(device)
 
     high, low = data.load_usenhance(a.data, "high", "train"), data.load_usenhance(a.data, "low", "train")
     extra = data.load_hq(a.data, "train")
-    carts, hands = data.Crops(high, extra, rng), data.Crops(low, [], rng)
     held_high, held_low = data.load_usenhance(a.data, "high", "held"), data.load_usenhance(a.data, "low", "held")
     held = validation_set(held_high)
     flat = lambda d: torch.from_numpy(np.stack([im for o in data.ORGANS for im in d[o]]).astype(np.float32) / 255)[:, None]
@@ -368,31 +372,15 @@ def main():
     context = start_net.context is not None
     net = model.build(size_name, gated=True, context=context)
     net.load_state_dict(start_net.state_dict(), strict=start_net.signal is not None)
-    net = net.train().to(device, memory_format=torch.channels_last)
-    judges = Judges().to(device, memory_format=torch.channels_last)
-    og = torch.optim.Adam([v for v in net.parameters() if v.requires_grad], a.lr, betas=(0.5, 0.99))
-    od = torch.optim.Adam(judges.parameters(), 2 * a.lr, betas=(0.5, 0.99))
-    ema = Ema(net, 0.998)
-    tone, parity = Tone(), {"fake": Parity(), "replay": Parity()}
-    step, spent = 0, 0.0
+    saved = None
     if a.resume and (work / "unpaired.pt").exists():
-        s = torch.load(work / "unpaired.pt", map_location=device, weights_only=False)
-        net.load_state_dict(s["net"])
-        judges.load_state_dict(s["judges"])
-        og.load_state_dict(s["og"])
-        od.load_state_dict(s["od"])
-        ema.state, step, spent = s["ema"], s["step"], s["spent"]
-        tone.real, tone.fake = s["tone"]
-        parity = s["parity"]
-        rng.bit_generator.state, choose.bit_generator.state = s["rng"], s["choose"]
-    run = torch.compile(net) if cuda else net
+        saved = torch.load(work / "unpaired.pt", map_location="cpu", weights_only=False)
+    step, spent = (saved["step"], saved["spent"]) if saved else (0, 0.0)
 
-    turn = [step]
-
-    def make():
+    def make(rng, index):
         """Unpaired crops of one organ at the same depths and zoom; then a degraded batch, in it at times a phantom."""
-        organ = data.ORGANS[turn[0] % len(data.ORGANS)]
-        turn[0] += 1
+        organ = data.ORGANS[index % len(data.ORGANS)]
+        carts, hands = data.Crops(high, extra, rng), data.Crops(low, [], rng)
         whole = rng.random() < 0.75
         n, size = (max(1, round(a.batch * a.crop**2 / 256**2)), 256) if whole else (a.batch, a.crop)
         zoom = 1.0 if whole else float(np.exp(rng.uniform(np.log(0.8), np.log(1.5))))
@@ -420,7 +408,25 @@ def main():
             black_out(rng, t[-1], y[-1])
         return organ, tensor(lows, 0)[:, None], tensor(lows, 1), tensor(highs, 0)[:, None], y, t, trows, dots
 
-    texture = Texture(high, low, np.random.default_rng(a.seed + 200))
+    ahead = Ahead(make, a.seed, step, a.workers, pin=cuda)
+    net = net.train().to(device, memory_format=torch.channels_last)
+    judges = Judges().to(device, memory_format=torch.channels_last)
+    og = torch.optim.Adam([v for v in net.parameters() if v.requires_grad], a.lr, betas=(0.5, 0.99), fused=cuda or None)
+    od = torch.optim.Adam(judges.parameters(), 2 * a.lr, betas=(0.5, 0.99), fused=cuda or None)
+    ema = Ema(net, 0.998)
+    tone, parity = Tone(), {"fake": Parity(), "replay": Parity()}
+    if saved:
+        net.load_state_dict(saved["net"])
+        judges.load_state_dict(saved["judges"])
+        resume_optimizer(og, saved["og"], cuda)
+        resume_optimizer(od, saved["od"], cuda)
+        ema.state = {k: v.to(device) for k, v in saved["ema"].items()}
+        tone.real, tone.fake = saved["tone"]
+        parity = saved["parity"]
+        choose.bit_generator.state = saved["choose"]
+    run = torch.compile(net) if a.compile else net
+
+    texture = Texture(high, low, np.random.default_rng(a.seed + 200), device)
     with torch.no_grad():  # outputs to begin with
         pick = np.random.default_rng(a.seed + 300)
         for organ in data.ORGANS:
@@ -436,20 +442,18 @@ def main():
                 items = [warm.zoomed(a.crop, organ, 1.0) for _ in range(a.batch)]
                 x, rows = (torch.from_numpy(np.stack([v[i] for v in items])) for i in (0, 1))
                 tone.update(tone.real, x[:, None], rows, organ, max(0.02, 1 / (k + 1)))
-    state = rng.bit_generator.state
-    ahead = Ahead(make, rng)
-    start = time.time() - spent
+    item = ahead.next()
+    clock = Clock(spent)
     last_save = last_check = time.time()
-    totals: dict[str, list[float]] = {}
+    totals: dict[str, list[torch.Tensor]] = {}
     while True:
-        spent = time.time() - start
-        progress = max(step / a.steps, spent / 60 / a.minutes)
-        done = progress >= 1
+        progress = max(step / a.steps, clock.spent / 60 / a.minutes)
+        done = progress >= 1 or clock.spent / 60 >= a.until
         now = time.time()
-        if done or now - last_save > 120:
+        if done or now - last_save > 60:
             last_save = now
             save(dict(net=net.state_dict(), judges=judges.state_dict(), og=og.state_dict(), od=od.state_dict(), ema=ema.state,
-                      step=step, spent=spent, tone=(tone.real, tone.fake), parity=parity, rng=state, choose=choose.bit_generator.state, size=size_name),
+                      step=step, spent=clock.spent, tone=(tone.real, tone.fake), parity=parity, choose=choose.bit_generator.state, size=size_name),
                  work / "unpaired.pt")
             save(dict(net=ema.state, step=step, size=size_name, stage="unpaired"), work / "unpaired-ema.pt")
         if done or now - last_check > 400 or step == 200:
@@ -472,9 +476,9 @@ def main():
             for g in o.param_groups:
                 g["lr"] = rate * f
 
-        (organ, x, rows, h, y, t, trows, dots), state = ahead.next()
+        organ, *item, dots = item
+        x, rows, h, y, t, trows = (v.to(device, non_blocking=True) for v in item)
         n = len(x)
-        x, rows, h, y, t, trows = (v.to(device) for v in (x, rows, h, y, t, trows))
 
         with torch.autocast(device.type, dtype=torch.bfloat16):
             fake = run(x, rows)
@@ -502,7 +506,7 @@ def main():
         if x.shape[2] == 256:
             parts["texture"], ratios = texture.loss(fake, x, organ)
             texture.remember(fake, organ)
-            parts |= {f"level{i + 1}": torch.tensor(v) for i, v in enumerate(ratios)}
+            parts |= {f"level{i + 1}": v for i, v in enumerate(ratios)}
         if step % 2 == 0:
             parts["grid"] = 2 * grid_energy(fake)
         parts["parity"] = parity["fake"].loss(fake) + parity["replay"].loss(out)
@@ -527,17 +531,17 @@ def main():
         og.zero_grad(set_to_none=True)
         loss.backward()
         norm = nn.utils.clip_grad_norm_(net.parameters(), 10.0)
-        if torch.isfinite(norm):
-            og.step()
+        step_if_finite(og, norm)
         ema.update(net, step + 1000)
         step += 1
         parts["judges"], parts["norm"] = d_loss.detach(), norm
         for k, v in parts.items():
-            totals.setdefault(k, []).append(float(v.detach()))
+            totals.setdefault(k, []).append(v.detach())  # read later: reading makes the next step wait for this one
+        item = ahead.next()
         if step % 100 == 0:
-            text = " ".join(f"{k} {np.mean(v):.4f}" for k, v in totals.items())
-            print(f"{time.strftime('%H:%M:%S')} step {step} {text}", file=log)
-            totals = {}
+            text = " ".join(f"{k} {np.mean([float(v) for v in values]):.4f}" for k, values in totals.items())
+            print(f"{time.strftime('%H:%M:%S')} step {step} s/step {(clock.spent - spent) / 100:.3f} {text}", file=log)
+            totals, spent = {}, clock.spent
 
 
 if __name__ == "__main__":
