@@ -68,7 +68,7 @@ impl DeviceInfo {
     }
 
     fn of(adapter: &wgpu::Adapter) -> Self {
-        let matrices = matrices_of(adapter).is_some();
+        let matrices = offered_by(adapter).is_some();
         Self::new(adapter.get_info(), adapter.features(), matrices)
     }
 
@@ -132,13 +132,15 @@ fn has_eight_lanes(device: &wgpu::Device) -> bool {
 const NO_MATRICES: &str = "SONOLUME_NO_MATRICES";
 
 /// What a device must have been opened with for matrices.
-const MATRIX_FEATURES: wgpu::Features =
-    wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX.union(wgpu::Features::SHADER_F16).union(wgpu::Features::SUBGROUP);
+const MATRIX_FEATURES: wgpu::Features = wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX
+    .union(wgpu::Features::SHADER_F16)
+    .union(wgpu::Features::SUBGROUP)
+    .union(wgpu::Features::SUBGROUP_BARRIER);
 
 /// The matrices of 16-bit factors and 32-bit sums that subgroups of `adapter` multiply, if they are of a size that kernels are
-/// written for and every subgroup has as many lanes as those count on.
-fn matrices_of(adapter: &wgpu::Adapter) -> Option<Matrices> {
-    if !adapter.features().contains(MATRIX_FEATURES) {
+/// written for, every subgroup has as many lanes as those count on, and a device with `features` and `limits` can run them.
+fn matrices_of(adapter: &wgpu::Adapter, features: wgpu::Features, limits: &wgpu::Limits) -> Option<Matrices> {
+    if !features.contains(MATRIX_FEATURES) {
         return None;
     }
     let info = adapter.get_info();
@@ -146,12 +148,18 @@ fn matrices_of(adapter: &wgpu::Adapter) -> Option<Matrices> {
     [Matrices::Sixteen, Matrices::Eight].into_iter().find(|matrices| {
         let edge = matrices.edge() as u32;
         [info.subgroup_min_size, info.subgroup_max_size] == [matrices.lanes(); 2]
+            && matrices.workgroup_bytes() <= limits.max_compute_workgroup_storage_size as usize
             && offered.iter().any(|offer| {
                 [offer.m_size, offer.n_size, offer.k_size] == [edge; 3]
                     && offer.ab_type == wgpu::CooperativeScalarType::F16
                     && offer.cr_type == wgpu::CooperativeScalarType::F32
             })
     })
+}
+
+/// Those of a device that is opened with all that `adapter` has.
+fn offered_by(adapter: &wgpu::Adapter) -> Option<Matrices> {
+    matrices_of(adapter, adapter.features(), &adapter.limits())
 }
 
 /// One for the process, so that wgpu knows what is of another device. (A browser's belongs to its thread.)
@@ -261,7 +269,7 @@ impl Context {
     #[doc(hidden)]
     pub async fn with_matrices() -> Result<Option<Arc<Self>>> {
         for (adapter, info) in adapters().await {
-            if matrices_of(&adapter).is_some() {
+            if offered_by(&adapter).is_some() {
                 return Self::open(&adapter, DeviceInfo { matrices: true, ..info }, None).await.map(Some);
             }
         }
@@ -282,11 +290,11 @@ impl Context {
             | wgpu::Features::SUBGROUP
             | wgpu::Features::TIMESTAMP_QUERY
             | wgpu::Features::PIPELINE_CACHE;
-        let matrices = if info.matrices { matrices_of(adapter) } else { None };
+        let matrices = if info.matrices { offered_by(adapter) } else { None };
         let mut required_features = adapter.features() & wanted;
         let mut experimental_features = wgpu::ExperimentalFeatures::disabled();
         if matrices.is_some() {
-            required_features |= wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX;
+            required_features |= MATRIX_FEATURES;
             // SAFETY: the one experimental feature is used by kernels that stay inside their bindings, and for results only
             // after a comparison.
             experimental_features = unsafe { wgpu::ExperimentalFeatures::enabled() };
@@ -319,9 +327,10 @@ impl Context {
     }
 
     /// As [`Context::from_wgpu`], with the adapter that `device` is of: only that tells which matrices there are. Convolutions in 16
-    /// bits use them if the device was opened with `Features::EXPERIMENTAL_COOPERATIVE_MATRIX`, `SHADER_F16` and `SUBGROUP`.
+    /// bits use them if the device was opened with `Features::EXPERIMENTAL_COOPERATIVE_MATRIX`, `SHADER_F16`, `SUBGROUP` and
+    /// `SUBGROUP_BARRIER`, and the adapter's `max_compute_workgroup_storage_size`.
     pub fn from_wgpu_on(adapter: &wgpu::Adapter, device: wgpu::Device, queue: wgpu::Queue) -> Arc<Self> {
-        let offered = matrices_of(adapter).filter(|_| device.features().contains(MATRIX_FEATURES));
+        let offered = matrices_of(adapter, device.features(), &device.limits());
         let info = DeviceInfo::new(adapter.get_info(), device.features(), offered.is_some());
         let matrices = offered.filter(|_| info.matrices);
         Arc::new(Self::new(device, queue, info, matrices, None))

@@ -101,6 +101,14 @@ impl Matrices {
             Self::Sixteen => 32,
         }
     }
+
+    /// Workgroup memory that kernels with them take at most. (NVIDIA's cards have 48 KiB.)
+    pub const fn workgroup_bytes(self) -> usize {
+        match self {
+            Self::Eight => 32 << 10,
+            Self::Sixteen => 40 << 10,
+        }
+    }
 }
 
 /// Weights as a device keeps them.

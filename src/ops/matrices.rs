@@ -10,8 +10,14 @@ use crate::tensor::{LANES, Shape};
 
 /// Rows of pixels of a workgroup.
 const ROWS: usize = 8;
-/// The most matrices of output channels that a workgroup sums.
-const MOST_COLUMNS: usize = 4;
+/// Subgroups of a workgroup.
+const SUBGROUPS: usize = 4;
+/// The most matrices of output channels that a subgroup sums.
+const MOST_COLUMNS: usize = 5;
+/// The most matrices of input channels that are in workgroup memory at once.
+const MOST_DEPTH: usize = 4;
+/// Groups to spare from row to row there.
+const SPARE: usize = 2;
 /// How far taps may lie apart, on each axis: what the kernel's workgroup memory holds.
 const MOST_APART: usize = 4;
 
@@ -78,9 +84,15 @@ impl MatrixConvolution {
         (near && wide).then_some(Self { matrices, in_channels, out_channels, kernel, dilation, padding, border })
     }
 
-    /// Matrices of input channels.
-    fn chunks(&self) -> usize {
-        self.in_channels.div_ceil(self.matrices.edge())
+    /// Matrices of input channels, and those that are in workgroup memory at once: as few copies as possible where one tap is all
+    /// that is done with what is copied.
+    fn chunks(&self) -> (usize, usize) {
+        let all = self.in_channels.div_ceil(self.matrices.edge());
+        let most = if self.kernel == [1, 1] { MOST_DEPTH } else { 1 };
+        let most = (1..=most).rev().find(|&depth| self.bytes(depth, 1) <= self.matrices.workgroup_bytes()).unwrap_or(1);
+        let copies = all.div_ceil(most);
+        let depth = all.div_ceil(copies);
+        (copies * depth, depth)
     }
 
     /// Workgroups for all output channels, and the matrices of each.
@@ -90,24 +102,41 @@ impl MatrixConvolution {
         (workgroups, all.div_ceil(workgroups))
     }
 
-    /// Cuts `matrix`, `[kh * kw * padded_in, padded_out]`, into matrices `[in][kh * kw][out]`; what is beyond the channels
-    /// is zero.
+    /// Taps whose weights are in workgroup memory at once: all, those of a row, or one.
+    fn taps(&self, depth: usize) -> usize {
+        let [height, width] = self.kernel;
+        [height * width, width]
+            .into_iter()
+            .find(|&taps| self.bytes(depth, taps) <= self.matrices.workgroup_bytes())
+            .unwrap_or(1)
+    }
+
+    /// Workgroup memory of the kernel.
+    fn bytes(&self, depth: usize, taps: usize) -> usize {
+        let edge = self.matrices.edge();
+        let groups = edge / LANES;
+        let [high, wide] = [0, 1].map(|axis| (self.kernel[axis] - 1) * self.dilation[axis]);
+        let pixels = (ROWS + high) * (edge + wide) * (depth * groups + SPARE);
+        let weights = taps * depth * edge * (self.columns().1 * groups + SPARE);
+        let [half, single] = [2, 4].map(|bytes| bytes * LANES);
+        half * (pixels + weights) + single * SUBGROUPS * edge * groups
+    }
+
+    /// Lays `matrix`, `[kh * kw * padded_in, padded_out]`, out as `[in / edge][kh * kw][edge][out]`; what is beyond the channels is
+    /// zero.
     pub(super) fn pack(&self, matrix: &[f32]) -> Packed {
         let edge = self.matrices.edge();
         let taps = self.kernel[0] * self.kernel[1];
         let padded_in = self.in_channels.next_multiple_of(LANES);
         let padded_out = self.out_channels.next_multiple_of(LANES);
         let (workgroups, columns) = self.columns();
-        let across = workgroups * columns;
-        let mut packed = vec![0.0; self.chunks() * taps * across * edge * edge];
-        for (index, row) in packed.chunks_exact_mut(edge).enumerate() {
-            let (place, inner) = (index / edge, index % edge);
-            let (chunk, tap, column) = (place / (taps * across), place / across % taps, place % across);
-            let (channel, start) = (chunk * edge + inner, column * edge);
-            if channel < padded_in && start < padded_out {
-                let end = (start + edge).min(padded_out);
-                let values = &matrix[(tap * padded_in + channel) * padded_out..][start..end];
-                row[..values.len()].copy_from_slice(values);
+        let across = workgroups * columns * edge;
+        let mut packed = vec![0.0; self.chunks().0 * taps * edge * across];
+        for (index, row) in packed.chunks_exact_mut(across).enumerate() {
+            let (chunk, tap, inner) = (index / (taps * edge), index / edge % taps, index % edge);
+            let channel = chunk * edge + inner;
+            if channel < padded_in {
+                row[..padded_out].copy_from_slice(&matrix[(tap * padded_in + channel) * padded_out..][..padded_out]);
             }
         }
         Packed::Stored(packed)
@@ -144,6 +173,7 @@ impl MatrixConvolution {
             dst_pixels,
         };
         let (workgroups, columns) = self.columns();
+        let (_, depth) = self.chunks();
         let mut constants = vec![
             ("KERNEL_HEIGHT", self.kernel[0] as f64),
             ("KERNEL_WIDTH", self.kernel[1] as f64),
@@ -151,6 +181,8 @@ impl MatrixConvolution {
             ("DILATION_X", self.dilation[1] as f64),
             ("BORDER", f64::from(self.border as u32)),
             ("COLUMNS", columns as f64),
+            ("DEPTH", depth as f64),
+            ("TAPS", self.taps(depth) as f64),
         ];
         constants.extend(around.source_constants());
         constants.extend(around.store_constants(residual, activation));
