@@ -59,8 +59,8 @@ const SPARE = 2u;
 var<workgroup> pixels: array<elem4,
     (ROWS + (KERNEL_HEIGHT - 1u) * DILATION_Y) * (EDGE + (KERNEL_WIDTH - 1u) * DILATION_X) * (DEPTH * GROUPS + SPARE)>;
 var<workgroup> weights: array<elem4, TAPS * DEPTH * EDGE * (COLUMNS * GROUPS + SPARE)>;
-// One matrix of sums a subgroup.
-var<workgroup> sums: array<vec4<f32>, SUBGROUPS * MATRIX>;
+// Two matrices of sums a subgroup.
+var<workgroup> sums: array<vec4<f32>, 2u * SUBGROUPS * MATRIX>;
 
 @compute @workgroup_size(INVOCATIONS, 1, 1)
 fn main(
@@ -132,24 +132,19 @@ fn main(
         }
     }
 
-    let place = Target(subgroup * MATRIX, lane, x0, y0 + 2u * subgroup, first);
-    finish(s00, place, 0u, 0u);
-    finish(s10, place, 1u, 0u);
+    let place = Target(2u * subgroup * MATRIX, lane, x0, y0 + 2u * subgroup, first);
+    finish(s00, s10, place, 0u);
     if COLUMNS > 1u {
-        finish(s01, place, 0u, 1u);
-        finish(s11, place, 1u, 1u);
+        finish(s01, s11, place, 1u);
     }
     if COLUMNS > 2u {
-        finish(s02, place, 0u, 2u);
-        finish(s12, place, 1u, 2u);
+        finish(s02, s12, place, 2u);
     }
     if COLUMNS > 3u {
-        finish(s03, place, 0u, 3u);
-        finish(s13, place, 1u, 3u);
+        finish(s03, s13, place, 3u);
     }
     if COLUMNS > 4u {
-        finish(s04, place, 0u, 4u);
-        finish(s14, place, 1u, 4u);
+        finish(s04, s14, place, 4u);
     }
 }
 
@@ -195,13 +190,16 @@ fn share_weights(matrix: u32, tap: u32, first: u32, local: u32) {
     }
 }
 
-// Adds the bias to the matrix of sums of a row and a column of the subgroup's, and stores it.
-fn finish(sum: Sum, place: Target, row: u32, column: u32) {
-    coopStoreT(sum, &sums[place.sums], GROUPS);
-    subgroupBarrier();
-    let y = place.y + row;
-    for (var i = place.lane; i < MATRIX; i += LANES) {
-        let x = place.x + i / GROUPS;
+// Adds the bias to the sums of both rows of one column of matrices, and stores them. (Of subgroupBarrier naga's SPIR-V does not say
+// that it orders workgroup memory.)
+fn finish(upper: Sum, lower: Sum, place: Target, column: u32) {
+    workgroupBarrier();
+    coopStoreT(upper, &sums[place.sums], GROUPS);
+    coopStoreT(lower, &sums[place.sums + MATRIX], GROUPS);
+    workgroupBarrier();
+    for (var i = place.lane; i < 2u * MATRIX; i += LANES) {
+        let y = place.y + i / MATRIX;
+        let x = place.x + i % MATRIX / GROUPS;
         let group = place.group + column * GROUPS + i % GROUPS;
         let pixel = y * params.dst_width + x;
         if y < params.dst_height && x < params.dst_width && pixel < params.dst_pixels && group < params.dst_groups {
@@ -213,5 +211,4 @@ fn finish(sum: Sum, place: Target, row: u32, column: u32) {
             }
         }
     }
-    subgroupBarrier();
 }

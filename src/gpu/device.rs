@@ -132,10 +132,8 @@ fn has_eight_lanes(device: &wgpu::Device) -> bool {
 const NO_MATRICES: &str = "SONOLUME_NO_MATRICES";
 
 /// What a device must have been opened with for matrices.
-const MATRIX_FEATURES: wgpu::Features = wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX
-    .union(wgpu::Features::SHADER_F16)
-    .union(wgpu::Features::SUBGROUP)
-    .union(wgpu::Features::SUBGROUP_BARRIER);
+const MATRIX_FEATURES: wgpu::Features =
+    wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX.union(wgpu::Features::SHADER_F16).union(wgpu::Features::SUBGROUP);
 
 /// The matrices of 16-bit factors and 32-bit sums that subgroups of `adapter` multiply, if they are of a size that kernels are
 /// written for, every subgroup has as many lanes as those count on, and a device with `features` and `limits` can run them.
@@ -327,8 +325,8 @@ impl Context {
     }
 
     /// As [`Context::from_wgpu`], with the adapter that `device` is of: only that tells which matrices there are. Convolutions in 16
-    /// bits use them if the device was opened with `Features::EXPERIMENTAL_COOPERATIVE_MATRIX`, `SHADER_F16`, `SUBGROUP` and
-    /// `SUBGROUP_BARRIER`, and the adapter's `max_compute_workgroup_storage_size`.
+    /// bits use them if the device was opened with `Features::EXPERIMENTAL_COOPERATIVE_MATRIX`, `SHADER_F16` and `SUBGROUP`,
+    /// and the adapter's `max_compute_workgroup_storage_size`.
     pub fn from_wgpu_on(adapter: &wgpu::Adapter, device: wgpu::Device, queue: wgpu::Queue) -> Arc<Self> {
         let offered = matrices_of(adapter, device.features(), &device.limits());
         let info = DeviceInfo::new(adapter.get_info(), device.features(), offered.is_some());

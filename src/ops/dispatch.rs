@@ -102,11 +102,11 @@ impl Matrices {
         }
     }
 
-    /// Workgroup memory that kernels with them take at most. (NVIDIA's cards have 48 KiB.)
+    /// Workgroup memory that kernels with them take at most: what drivers that have them offer.
     pub const fn workgroup_bytes(self) -> usize {
         match self {
             Self::Eight => 32 << 10,
-            Self::Sixteen => 40 << 10,
+            Self::Sixteen => 48 << 10,
         }
     }
 }

@@ -10,8 +10,6 @@ use crate::tensor::{LANES, Shape};
 
 /// Rows of pixels of a workgroup.
 const ROWS: usize = 8;
-/// Subgroups of a workgroup.
-const SUBGROUPS: usize = 4;
 /// The most matrices of output channels that a subgroup sums.
 const MOST_COLUMNS: usize = 5;
 /// The most matrices of input channels that are in workgroup memory at once.
@@ -119,7 +117,7 @@ impl MatrixConvolution {
         let pixels = (ROWS + high) * (edge + wide) * (depth * groups + SPARE);
         let weights = taps * depth * edge * (self.columns().1 * groups + SPARE);
         let [half, single] = [2, 4].map(|bytes| bytes * LANES);
-        half * (pixels + weights) + single * SUBGROUPS * edge * groups
+        half * (pixels + weights) + single * ROWS * edge * groups
     }
 
     /// Lays `matrix`, `[kh * kw * padded_in, padded_out]`, out as `[in / edge][kh * kw][edge][out]`; what is beyond the channels is

@@ -36,17 +36,16 @@ fn uses_matrices(shader: &Shader) -> bool {
 fn every_shader_validates_in_both_precisions() {
     for shader in shaders() {
         for precision in [Precision::F32, Precision::F16] {
-            let (matrices, operations) = if uses_matrices(shader) {
-                let capabilities = Capabilities::SUBGROUP | Capabilities::SUBGROUP_BARRIER;
-                (capabilities | Capabilities::COOPERATIVE_MATRIX, SubgroupOperationSet::BASIC)
+            let matrices = if uses_matrices(shader) {
+                Capabilities::COOPERATIVE_MATRIX | Capabilities::SUBGROUP
             } else {
-                (Capabilities::empty(), SubgroupOperationSet::BALLOT)
+                Capabilities::empty()
             };
             for (eight_lanes, more) in [(false, Capabilities::empty()), (true, Capabilities::SUBGROUP)] {
                 let module = module_for(shader, precision, eight_lanes);
                 Validator::new(ValidationFlags::all(), Capabilities::SHADER_FLOAT16 | matrices | more)
                     .subgroup_stages(naga::valid::ShaderStages::COMPUTE)
-                    .subgroup_operations(operations)
+                    .subgroup_operations(SubgroupOperationSet::BALLOT)
                     .validate(&module)
                     .unwrap_or_else(|error| panic!("{}: {error:?}", shader.name));
             }
