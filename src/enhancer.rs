@@ -1,5 +1,6 @@
 //! The API people use: a picture in, an enhanced picture out.
 
+use std::borrow::Cow;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -408,7 +409,8 @@ impl Inner {
             input.data_mut().iter_mut().for_each(|value| *value = 2.0 * *value - 1.0);
         }
         let generator = Instant::now();
-        let running = run::start_host(&self.engine, input, self.tile, self.memory_limit_bytes, &mut job).await?;
+        let running =
+            run::start_host(&self.engine, Cow::Owned(input), self.tile, self.memory_limit_bytes, &mut job).await?;
         Ok(Begun { running, strength, input_size: [frame.height(), frame.width()], started, generator })
     }
 

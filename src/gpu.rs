@@ -31,7 +31,7 @@ pub use transfer::{Core, SHADERS, Surface, Transfer};
 
 use buffer::Arena;
 use planes::Crossing;
-use submit::{Launch, Mapped, Staging};
+use submit::{Copied, Launch, Mapped, Staging, Uploads};
 use timing::Queries;
 use weights::Weights;
 
@@ -52,6 +52,7 @@ pub struct GpuRunner {
 struct State {
     arena: Arena,
     staging: Staging,
+    uploads: Uploads,
     parameters: transfer::Parameters,
     prepared: HashMap<Key, Prepared>,
 }
@@ -61,6 +62,7 @@ impl State {
     fn forget(&mut self) {
         self.arena.clear();
         self.staging = Staging::default();
+        self.uploads = Uploads::default();
         self.prepared.clear();
     }
 }
@@ -148,7 +150,13 @@ impl GpuRunner {
             precision,
             traits,
             weights: weights?,
-            state: Mutex::new(State { arena, staging: Staging::default(), parameters, prepared: HashMap::new() }),
+            state: Mutex::new(State {
+                arena,
+                staging: Staging::default(),
+                uploads: Uploads::default(),
+                parameters,
+                prepared: HashMap::new(),
+            }),
         })
     }
 
@@ -301,7 +309,7 @@ impl GpuRunner {
     /// Records and submits one run between timestamps; answers each step's kernel.
     fn submit_profile(
         &self,
-        State { arena, prepared, .. }: &mut State,
+        State { arena, uploads, prepared, .. }: &mut State,
         plan: &Plan,
         inputs: &[impl Borrow<HostTensor>],
         queries: &Queries,
@@ -310,8 +318,9 @@ impl GpuRunner {
             prepared.clear();
         }
         let prepared = self.prepared(prepared, arena, plan, true)?;
-        let [from, _] = self.upload(prepared, arena, inputs)?;
-        self.context.queue().submit([submit::record(&self.context, &from.launches).finish()]);
+        let ([from, _], copies) = self.upload(prepared, arena, uploads, inputs)?;
+        self.context.queue().submit([submit::record(&self.context, &copies, &from.launches).finish()]);
+        uploads.give_back(copies);
         let starts = std::iter::once(0).chain(prepared.ends.iter().copied());
         let steps = starts.zip(&prepared.ends).map(|(start, &end)| &prepared.launches[start..end]);
         let submission = queries.submit(&self.context, steps);
@@ -342,15 +351,17 @@ impl GpuRunner {
 
     /// Records and submits one run.
     fn submit(&self, state: &mut State, plan: &Plan, inputs: &[impl Borrow<HostTensor>]) -> Result<Pending> {
-        let State { arena, staging, prepared, .. } = state;
+        let State { arena, staging, uploads, prepared, .. } = state;
         if arena.fit(&self.context, plan, self.precision) {
             prepared.clear();
         }
         let prepared = self.prepared(prepared, arena, plan, true)?;
         arena.fill_guards(&self.context, plan);
-        let [from, to] = self.upload(prepared, arena, inputs)?;
+        let ([from, to], copies) = self.upload(prepared, arena, uploads, inputs)?;
         let launches = from.launches.iter().chain(&prepared.launches).chain(&to.launches);
-        submit::submit(&self.context, launches, arena, staging, &to.planes, self.precision)
+        let pending = submit::submit(&self.context, &copies, launches, arena, staging, &to.planes, self.precision)?;
+        uploads.give_back(copies);
+        Ok(pending)
     }
 
     /// Runs `plan`, one tile, on an image that is on the device, and writes its core to another; waits for nothing.
@@ -381,23 +392,25 @@ impl GpuRunner {
         let export =
             transfer::export(&self.context, self.precision, parameters, transfer, core, place.shape.width, slot)?;
         let launches = [&import].into_iter().chain(&prepared.launches).chain([&export]);
-        self.context.queue().submit([submit::record(&self.context, launches).finish()]);
+        self.context.queue().submit([submit::record(&self.context, &[], launches).finish()]);
         Ok(())
     }
 
-    /// Writes a run's inputs; answers how they and the results cross.
+    /// Writes a run's inputs; answers how they and the results cross, and what the device is to copy first.
     fn upload<'p>(
         &self,
         prepared: &'p Prepared,
-        arena: &Arena,
+        arena: &'p Arena,
+        uploads: &Uploads,
         inputs: &[impl Borrow<HostTensor>],
-    ) -> Result<&'p [Crossing; 2]> {
+    ) -> Result<(&'p [Crossing; 2], Vec<Copied<'p>>)> {
         let host = prepared.host.as_ref();
         let host = host.ok_or_else(|| Error::Device("a run was prepared without the host".into()))?;
+        let mut copies = Vec::new();
         for (planes, tensor) in host[0].planes.iter().zip(inputs) {
-            planes.upload(&self.context, self.precision, arena, tensor.borrow())?;
+            copies.extend(planes.upload(&self.context, self.precision, arena, uploads, tensor.borrow())?);
         }
-        Ok(host)
+        Ok((host, copies))
     }
 
     /// The launches for `plan`'s sizes, made at first use, with the parameters of `plan`'s place in the image; those for tensors of

@@ -122,13 +122,13 @@ pub(super) async fn run_host(
     limit_bytes: u64,
     job: &mut Job<'_>,
 ) -> Result<(HostTensor, Outcome)> {
-    start_host(engine, input.clone(), tile, limit_bytes, job).await?.finish().await
+    start_host(engine, Cow::Borrowed(input), tile, limit_bytes, job).await?.finish().await
 }
 
 /// Starts a run of the generator; what has more than one tile is done up to the last.
 pub(super) async fn start_host(
     engine: &Engine,
-    input: HostTensor,
+    input: Cow<'_, HostTensor>,
     tile: TileSize,
     limit_bytes: u64,
     job: &mut Job<'_>,
@@ -138,7 +138,7 @@ pub(super) async fn start_host(
     let mut run = Run::new(engine, shape, tile, limit_bytes, job)?;
     let result = graph.output()?;
     let missing = || Error::Shape("the generator computed no output".into());
-    let mut values: HashMap<Value, HostTensor> = HashMap::from([(graph.inputs()[0], input)]);
+    let mut values: HashMap<Value, Cow<'_, HostTensor>> = HashMap::from([(graph.inputs()[0], input)]);
     let part = engine.whole().await?;
     if run.fits_in_one_piece(&part, shape)? {
         run.total = run.image_pixels();
@@ -155,13 +155,13 @@ pub(super) async fn start_host(
     run.total = parts.len() * run.image_pixels();
     for (index, part) in parts.iter().enumerate() {
         let results = run.host_segment(part, &values, false).await?.finish().await?;
-        values.extend(part.segment.outputs.iter().copied().zip(results));
+        values.extend(part.segment.outputs.iter().copied().zip(results.into_iter().map(Cow::Owned)));
         run.global_nodes(&part.segment, &mut values)?;
         let later = &parts[index + 1..];
         let needed = |value: &Value| *value == result || later.iter().any(|part| part.needs(graph, *value));
         values.retain(|value, _| needed(value));
     }
-    let results = vec![values.remove(&result).ok_or_else(missing)?];
+    let results = vec![values.remove(&result).ok_or_else(missing)?.into_owned()];
     Ok(Running { unfinished: Unfinished { results, last: None }, output: 0, outcome: run.outcome })
 }
 
@@ -248,7 +248,7 @@ impl<'a, 'j> Run<'a, 'j> {
     async fn host_segment(
         &mut self,
         part: &Part,
-        values: &HashMap<Value, HostTensor>,
+        values: &HashMap<Value, Cow<'_, HostTensor>>,
         in_one_piece: bool,
     ) -> Result<Unfinished> {
         let segment = &part.segment;
@@ -398,13 +398,14 @@ impl<'a, 'j> Run<'a, 'j> {
     }
 
     /// Computes the global operators behind a segment from whole tensors, on the CPU.
-    fn global_nodes(&self, segment: &Segment, values: &mut HashMap<Value, HostTensor>) -> Result<()> {
+    fn global_nodes(&self, segment: &Segment, values: &mut HashMap<Value, Cow<'_, HostTensor>>) -> Result<()> {
         for &index in &segment.global_nodes {
             let node = &self.canvas.graph.nodes()[index];
-            let inputs: Option<Vec<&HostTensor>> = node.inputs.iter().map(|value| values.get(value)).collect();
+            let inputs: Option<Vec<&HostTensor>> =
+                node.inputs.iter().map(|value| values.get(value).map(Cow::as_ref)).collect();
             let inputs = inputs.ok_or_else(|| Error::Shape("a global operator's input is missing".into()))?;
             let result = cpu::run_node(node, &inputs)?;
-            values.insert(node.output, result);
+            values.insert(node.output, Cow::Owned(result));
         }
         Ok(())
     }

@@ -422,9 +422,18 @@ impl Context {
     }
 
     pub(super) fn create_buffer(&self, label: &str, bytes: u64, usage: wgpu::BufferUsages) -> wgpu::Buffer {
+        self.create(wgpu::BufferDescriptor { label: Some(label), size: bytes, usage, mapped_at_creation: false })
+    }
+
+    /// A buffer that the host can write at once.
+    pub(super) fn create_mapped(&self, label: &str, bytes: u64, usage: wgpu::BufferUsages) -> wgpu::Buffer {
+        let usage = usage | wgpu::BufferUsages::MAP_WRITE;
+        self.create(wgpu::BufferDescriptor { label: Some(label), size: bytes, usage, mapped_at_creation: true })
+    }
+
+    fn create(&self, descriptor: wgpu::BufferDescriptor<'_>) -> wgpu::Buffer {
         self.created.buffers.fetch_add(1, Ordering::Relaxed);
-        let label = Some(label);
-        self.device.create_buffer(&wgpu::BufferDescriptor { label, size: bytes, usage, mapped_at_creation: false })
+        self.device.create_buffer(&descriptor)
     }
 
     /// Waits until the device has all that was written to its buffers; in a browser it goes on meanwhile.

@@ -47,18 +47,28 @@ impl Precision {
         match self {
             Self::F32 => bytemuck::cast_slice(values).into(),
             Self::F16 => {
+                let mut bytes = Vec::with_capacity(2 * values.len() + 2);
+                self.encode_runs(values, |run| bytes.extend_from_slice(run));
+                bytes.into()
+            }
+        }
+    }
+
+    /// The same, run by run, for memory that is only written.
+    pub(super) fn encode_runs(self, values: &[f32], mut write: impl FnMut(&[u8])) {
+        match self {
+            Self::F32 => write(bytemuck::cast_slice(values)),
+            Self::F16 => {
                 // In runs, which `half` converts in vectors.
-                let mut bytes = vec![0; (2 * values.len()).next_multiple_of(4)];
                 let (mut kept, mut halves) = ([0.0; RUN], [f16::ZERO; RUN]);
-                for (values, bytes) in values.chunks(RUN).zip(bytes.chunks_mut(2 * RUN)) {
+                for values in values.chunks(RUN) {
                     for (kept, &value) in kept.iter_mut().zip(values) {
                         // What exceeds f16 saturates, as in the kernels.
                         *kept = value.clamp(-65504.0, 65504.0);
                     }
                     halves.convert_from_f32_slice(&kept);
-                    bytes[..2 * values.len()].copy_from_slice(bytemuck::cast_slice(&halves[..values.len()]));
+                    write(bytemuck::cast_slice(&halves[..values.len().next_multiple_of(2)]));
                 }
-                bytes.into()
             }
         }
     }

@@ -4,7 +4,7 @@
 use super::buffer::{self, Arena, Home};
 use super::device::Context;
 use super::pipeline::Precision;
-use super::submit::{Launch, launch};
+use super::submit::{Copied, Launch, Uploads, launch};
 use crate::error::Result;
 use crate::ops::dispatch::{Dispatch, Shader, line_grid, params};
 use crate::ops::{Place, to_u32};
@@ -52,20 +52,25 @@ impl Planes {
         Ok((buffer, start, bytes(self.shape, precision)))
     }
 
-    /// Writes `tensor`.
+    /// Writes `tensor`: where the host can write to mapped memory at once, as a copy that the run begins with.
     ///
     /// # Errors
-    /// As [`Planes::buffer`].
-    pub(super) fn upload(
+    /// As [`Planes::buffer`] and [`Uploads::write`].
+    pub(super) fn upload<'a>(
         &self,
         context: &Context,
         precision: Precision,
-        arena: &Arena,
+        arena: &'a Arena,
+        uploads: &Uploads,
         tensor: &HostTensor,
-    ) -> Result<()> {
-        let (buffer, start, _) = self.buffer(arena, precision)?;
-        context.queue().write_buffer(buffer, start, &precision.encode(tensor.data()));
-        Ok(())
+    ) -> Result<Option<Copied<'a>>> {
+        let (target, start, bytes) = self.buffer(arena, precision)?;
+        if cfg!(target_arch = "wasm32") {
+            context.queue().write_buffer(target, start, &precision.encode(tensor.data()));
+            return Ok(None);
+        }
+        let source = uploads.write(context, bytes, |put| precision.encode_runs(tensor.data(), put))?;
+        Ok(Some(Copied { source, target, start, bytes }))
     }
 }
 

@@ -1,12 +1,12 @@
 //! Records a run's launches, submits them at once, and reads the result back.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use super::buffer::Arena;
 use super::device::Context;
 use super::pipeline::{Pipeline, Precision};
 use super::planes::Planes;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, lock};
 use crate::ops::Dispatch;
 use crate::tensor::Shape;
 
@@ -37,10 +37,17 @@ pub(super) fn launch<'b>(
     Ok(Launch { pipeline, group, workgroups: dispatch.workgroups })
 }
 
-/// A command encoder with all launches recorded, in one pass.
-pub(super) fn record<'l>(context: &Context, launches: impl IntoIterator<Item = &'l Launch>) -> wgpu::CommandEncoder {
+/// A command encoder with the copies and then all launches recorded, these in one pass.
+pub(super) fn record<'l>(
+    context: &Context,
+    copies: &[Copied<'_>],
+    launches: impl IntoIterator<Item = &'l Launch>,
+) -> wgpu::CommandEncoder {
     let descriptor = wgpu::CommandEncoderDescriptor { label: Some("generator") };
     let mut encoder = context.device().create_command_encoder(&descriptor);
+    for Copied { source, target, start, bytes } in copies {
+        encoder.copy_buffer_to_buffer(source, 0, target, *start, *bytes);
+    }
     {
         let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
         record_launches(&mut pass, launches);
@@ -100,16 +107,75 @@ impl Staging {
     }
 }
 
-/// Submits the launches and the copies of the results' planes into buffers the host can map.
+/// What the host has written and the device is to copy.
+pub(super) struct Copied<'a> {
+    pub(super) source: wgpu::Buffer,
+    pub(super) target: &'a wgpu::Buffer,
+    /// First byte of the target.
+    pub(super) start: u64,
+    pub(super) bytes: u64,
+}
+
+/// Buffers that the host writes and the device copies from, mapped and kept from run to run. (What wgpu's queue writes passes
+/// through a buffer made for it.)
+#[derive(Clone, Default)]
+pub(super) struct Uploads(Arc<Mutex<Vec<wgpu::Buffer>>>);
+
+impl Uploads {
+    /// A buffer of at least `bytes` bytes, no longer mapped, that begins with all that `fill` puts.
+    ///
+    /// # Errors
+    /// [`Error::Device`] if it cannot be written.
+    pub(super) fn write(
+        &self,
+        context: &Context,
+        bytes: u64,
+        fill: impl FnOnce(&mut dyn FnMut(&[u8])),
+    ) -> Result<wgpu::Buffer> {
+        let kept = {
+            let mut ready = lock(&self.0)?;
+            let fitting = (0..ready.len()).filter(|&i| ready[i].size() >= bytes).min_by_key(|&i| ready[i].size());
+            fitting.map(|index| ready.swap_remove(index))
+        };
+        let buffer = kept.unwrap_or_else(|| context.create_mapped("upload", bytes, wgpu::BufferUsages::COPY_SRC));
+        {
+            let mut view = buffer.get_mapped_range_mut(..bytes).map_err(|error| Error::Device(error.to_string()))?;
+            let mut start = 0;
+            fill(&mut |run| {
+                view.slice(start..start + run.len()).copy_from_slice(run);
+                start += run.len();
+            });
+        }
+        buffer.unmap();
+        Ok(buffer)
+    }
+
+    /// Maps the buffers of `copies` again once the device has copied: after the submission.
+    pub(super) fn give_back(&self, copies: Vec<Copied<'_>>) {
+        for Copied { source, .. } in copies {
+            let (ready, buffer) = (self.0.clone(), source.clone());
+            source.map_async(wgpu::MapMode::Write, .., move |mapped| {
+                if let (Ok(()), Ok(mut ready)) = (mapped, ready.lock())
+                    && ready.len() < MOST_STAGING
+                {
+                    ready.push(buffer);
+                }
+            });
+        }
+    }
+}
+
+/// Submits copies to the device, the launches, and the copies of the results' planes into buffers the host can map.
 pub(super) fn submit<'l>(
     context: &Context,
+    copies: &[Copied<'_>],
     launches: impl IntoIterator<Item = &'l Launch>,
     arena: &Arena,
     staging: &mut Staging,
     outputs: &[Planes],
     precision: Precision,
 ) -> Result<Pending> {
-    let mut encoder = record(context, launches);
+    let mut encoder = record(context, copies, launches);
     let mut results = Vec::with_capacity(outputs.len());
     for planes in outputs {
         let (buffer, start, bytes) = planes.buffer(arena, precision)?;

@@ -220,13 +220,8 @@ impl Conv2d {
     }
 
     fn with_matrices(&self, traits: Traits) -> Option<MatrixConvolution> {
-        let channels = [self.in_channels, self.out_channels];
-        let padding = [self.padding[0][0], self.padding[1][0]];
         // Groups are blocks of a matrix that is mostly zero.
-        let suits = self.stride == [1, 1] && self.groups == 1;
-        suits
-            .then(|| MatrixConvolution::new(traits, channels, self.kernel, self.dilation, padding, self.border))
-            .flatten()
+        (self.groups == 1).then(|| MatrixConvolution::new(traits, self)).flatten()
     }
 
     fn blocks(&self, gate: bool) -> Blocks {

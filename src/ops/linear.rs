@@ -10,7 +10,7 @@ use super::blocks::{self, Blocks, block_shaders};
 use super::conv2d::{Conv2d, Residual};
 use super::dispatch::{self, Binding, Dispatch, Packed, Shader, Traits, params};
 use super::matrices::MatrixConvolution;
-use super::{Axis, Border, Io, Operator, Param, to_u32};
+use super::{Axis, Io, Operator, Param, to_u32};
 use crate::error::{Error, Result};
 use crate::tensor::LANES;
 
@@ -109,8 +109,7 @@ impl Linear {
 
     /// As a convolution of one tap.
     fn with_matrices(&self, traits: Traits) -> Option<MatrixConvolution> {
-        let channels = [self.in_channels, self.out_channels];
-        MatrixConvolution::new(traits, channels, [1, 1], [1, 1], [0, 0], Border::Zero)
+        MatrixConvolution::new(traits, &self.as_conv())
     }
 
     fn blocks(&self, gate: bool) -> Blocks {

@@ -15,7 +15,7 @@ impl Runtime for Sonolume {
     }
 
     fn run(&mut self) -> Result<Vec<f32>> {
-        Ok(self.enhancer.run(&self.input)?.data().to_vec())
+        Ok(self.enhancer.run(&self.input)?.into_data())
     }
 
     fn report(&self) -> String {
