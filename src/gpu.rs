@@ -45,6 +45,7 @@ pub struct GpuRunner {
     precision: Precision,
     traits: Traits,
     weights: Weights,
+    uploads: Uploads,
     state: Mutex<State>,
 }
 
@@ -52,7 +53,6 @@ pub struct GpuRunner {
 struct State {
     arena: Arena,
     staging: Staging,
-    uploads: Uploads,
     parameters: transfer::Parameters,
     prepared: HashMap<Key, Prepared>,
 }
@@ -62,7 +62,6 @@ impl State {
     fn forget(&mut self) {
         self.arena.clear();
         self.staging = Staging::default();
-        self.uploads = Uploads::default();
         self.prepared.clear();
     }
 }
@@ -86,6 +85,8 @@ struct Prepared {
     params: wgpu::Buffer,
     /// Where in the image the parameters are for.
     places: Vec<Place>,
+    /// The launches, for a run with tensors of the host: recorded while the device runs them.
+    recorded: Option<wgpu::CommandBuffer>,
     /// [`GpuRunner::activation_bytes`].
     bytes: u64,
 }
@@ -150,13 +151,8 @@ impl GpuRunner {
             precision,
             traits,
             weights: weights?,
-            state: Mutex::new(State {
-                arena,
-                staging: Staging::default(),
-                uploads: Uploads::default(),
-                parameters,
-                prepared: HashMap::new(),
-            }),
+            uploads: Uploads::default(),
+            state: Mutex::new(State { arena, staging: Staging::default(), parameters, prepared: HashMap::new() }),
         })
     }
 
@@ -207,7 +203,8 @@ impl GpuRunner {
                 return Err(Error::shape(format!("an input is {}, planned for {}", input.shape(), place.shape)));
             }
         }
-        self.settled(plan, true, |state| self.submit(state, plan, inputs)).await
+        let written = self.write(plan, inputs)?;
+        self.settled(plan, true, |state| self.submit(state, plan, inputs, &written)).await
     }
 
     /// Waits for a run and reads its results.
@@ -287,9 +284,10 @@ impl GpuRunner {
     /// # Errors
     /// As [`GpuRunner::run`]; [`Error::Options`] if the device has no timestamps.
     pub async fn profile(&self, plan: &Plan, inputs: &[impl Borrow<HostTensor>]) -> Result<Vec<Timing>> {
+        let written = self.write(plan, inputs)?;
         let submit = |state: &mut State| {
             let queries = Queries::new(&self.context, plan.steps.len())?;
-            let (kernels, submission) = self.submit_profile(state, plan, inputs, &queries)?;
+            let (kernels, submission) = self.submit_profile(state, plan, inputs, &written, &queries)?;
             Ok((kernels, submission, queries))
         };
         let (kernels, submission, queries) = self.settled(plan, true, submit).await?;
@@ -309,18 +307,20 @@ impl GpuRunner {
     /// Records and submits one run between timestamps; answers each step's kernel.
     fn submit_profile(
         &self,
-        State { arena, uploads, prepared, .. }: &mut State,
+        State { arena, prepared, .. }: &mut State,
         plan: &Plan,
         inputs: &[impl Borrow<HostTensor>],
+        written: &[wgpu::Buffer],
         queries: &Queries,
     ) -> Result<(Vec<&'static str>, wgpu::SubmissionIndex)> {
         if arena.fit(&self.context, plan, self.precision) {
             prepared.clear();
         }
         let prepared = self.prepared(prepared, arena, plan, true)?;
-        let ([from, _], copies) = self.upload(prepared, arena, uploads, inputs)?;
-        self.context.queue().submit([submit::record(&self.context, &copies, &from.launches).finish()]);
-        uploads.give_back(copies);
+        let ([from, _], copies) = self.upload(prepared, arena, inputs, written)?;
+        let before = submit::record_copies(&self.context, &copies);
+        self.context.queue().submit([before, submit::record(&self.context, &from.launches)]);
+        self.uploads.give_back(copies);
         let starts = std::iter::once(0).chain(prepared.ends.iter().copied());
         let steps = starts.zip(&prepared.ends).map(|(start, &end)| &prepared.launches[start..end]);
         let submission = queries.submit(&self.context, steps);
@@ -349,18 +349,44 @@ impl GpuRunner {
         Ok(self.lock()?.arena.held())
     }
 
-    /// Records and submits one run.
-    fn submit(&self, state: &mut State, plan: &Plan, inputs: &[impl Borrow<HostTensor>]) -> Result<Pending> {
-        let State { arena, staging, uploads, prepared, .. } = state;
+    /// Writes a run's inputs to memory that the device can copy from. A browser's queue does that better.
+    fn write(&self, plan: &Plan, inputs: &[impl Borrow<HostTensor>]) -> Result<Vec<wgpu::Buffer>> {
+        if cfg!(target_arch = "wasm32") {
+            return Ok(Vec::new());
+        }
+        self.context.check_lost()?;
+        let write = |(input, (_, place)): (&_, &(usize, Place))| {
+            let values = HostTensor::data(Borrow::borrow(input));
+            let bytes = planes::bytes(place.shape, self.precision);
+            self.uploads.write(&self.context, self.precision, values, bytes)
+        };
+        inputs.iter().zip(&plan.inputs).map(write).collect()
+    }
+
+    /// Submits one run, and records the next one like it.
+    fn submit(
+        &self,
+        state: &mut State,
+        plan: &Plan,
+        inputs: &[impl Borrow<HostTensor>],
+        written: &[wgpu::Buffer],
+    ) -> Result<Pending> {
+        let State { arena, staging, prepared, .. } = state;
         if arena.fit(&self.context, plan, self.precision) {
             prepared.clear();
         }
         let prepared = self.prepared(prepared, arena, plan, true)?;
         arena.fill_guards(&self.context, plan);
-        let ([from, to], copies) = self.upload(prepared, arena, uploads, inputs)?;
-        let launches = from.launches.iter().chain(&prepared.launches).chain(&to.launches);
-        let pending = submit::submit(&self.context, &copies, launches, arena, staging, &to.planes, self.precision)?;
-        uploads.give_back(copies);
+        let recorded = prepared.recorded.take();
+        let ([from, to], copies) = self.upload(prepared, arena, inputs, written)?;
+        let record =
+            || submit::record(&self.context, from.launches.iter().chain(&prepared.launches).chain(&to.launches));
+        let recorded = recorded.unwrap_or_else(record);
+        let pending = submit::submit(&self.context, &copies, recorded, arena, staging, &to.planes, self.precision)?;
+        self.uploads.give_back(copies);
+        // A browser has one thread for this and for what the page does.
+        let next = cfg!(not(target_arch = "wasm32")).then(record);
+        prepared.recorded = next;
         Ok(pending)
     }
 
@@ -392,23 +418,30 @@ impl GpuRunner {
         let export =
             transfer::export(&self.context, self.precision, parameters, transfer, core, place.shape.width, slot)?;
         let launches = [&import].into_iter().chain(&prepared.launches).chain([&export]);
-        self.context.queue().submit([submit::record(&self.context, &[], launches).finish()]);
+        self.context.queue().submit([submit::record(&self.context, launches)]);
         Ok(())
     }
 
-    /// Writes a run's inputs; answers how they and the results cross, and what the device is to copy first.
+    /// How a run's inputs and results cross, and what the device is to copy first of what [`GpuRunner::write`] wrote.
     fn upload<'p>(
         &self,
         prepared: &'p Prepared,
         arena: &'p Arena,
-        uploads: &Uploads,
         inputs: &[impl Borrow<HostTensor>],
+        written: &[wgpu::Buffer],
     ) -> Result<(&'p [Crossing; 2], Vec<Copied<'p>>)> {
         let host = prepared.host.as_ref();
         let host = host.ok_or_else(|| Error::Device("a run was prepared without the host".into()))?;
-        let mut copies = Vec::new();
-        for (planes, tensor) in host[0].planes.iter().zip(inputs) {
-            copies.extend(planes.upload(&self.context, self.precision, arena, uploads, tensor.borrow())?);
+        let mut copies = Vec::with_capacity(written.len());
+        for (index, (planes, tensor)) in host[0].planes.iter().zip(inputs).enumerate() {
+            let (target, start, bytes) = planes.buffer(arena, self.precision)?;
+            match written.get(index) {
+                Some(source) => copies.push(Copied { source: source.clone(), target, start, bytes }),
+                None => {
+                    let values = self.precision.encode(tensor.borrow().data());
+                    self.context.queue().write_buffer(target, start, &values);
+                }
+            }
         }
         Ok((host, copies))
     }
@@ -421,7 +454,7 @@ impl GpuRunner {
         arena: &mut Arena,
         plan: &Plan,
         with_host: bool,
-    ) -> Result<&'p Prepared> {
+    ) -> Result<&'p mut Prepared> {
         let places: Vec<Place> = plan.inputs.iter().map(|(_, place)| *place).collect();
         let key = self.key(plan);
         let mut dispatches = Vec::new();
@@ -490,7 +523,7 @@ impl GpuRunner {
             ends.push(launches.len());
         }
         let bytes = self.activation_bytes_of(plan, dispatches);
-        Ok(Prepared { launches, ends, host: None, params, places, bytes })
+        Ok(Prepared { launches, ends, host: None, params, places, recorded: None, bytes })
     }
 
     fn launch(

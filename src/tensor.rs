@@ -2,10 +2,15 @@
 
 use std::fmt;
 
+use rayon::prelude::*;
+
 use crate::error::{Error, Result};
 
 /// Activations are stored channels-last in groups of this many channels, a `vec4` on the device.
 pub const LANES: usize = 4;
+
+/// Elements of a large tensor that one of several cores looks at or copies at a time.
+pub(crate) const PIECE: usize = 1 << 16;
 
 /// The size of one activation, `[channels, height, width]`. Printed as `CxHxW`.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -141,7 +146,13 @@ impl HostTensor {
     /// True if no element is NaN or infinite.
     pub fn is_finite(&self) -> bool {
         // Of a run all are looked at, in vectors.
-        self.data.chunks(1024).all(|run| run.iter().fold(true, |so_far, value| so_far & value.is_finite()))
+        let is_finite = |values: &[f32]| {
+            values.chunks(1024).all(|run| run.iter().fold(true, |so_far, value| so_far & value.is_finite()))
+        };
+        match self.data.len() {
+            ..=PIECE => is_finite(&self.data),
+            _ => self.data.par_chunks(PIECE).all(is_finite),
+        }
     }
 }
 

@@ -7,12 +7,13 @@ use std::sync::{Arc, MutexGuard};
 
 use half::f16;
 use half::slice::HalfFloatSliceExt;
+use rayon::prelude::*;
 
 use super::device::Context;
 use crate::error::{Result, lock};
 use crate::ops::dispatch::{PRELUDE_F16, PRELUDE_F32};
 use crate::ops::{Dispatch, Shader};
-use crate::tensor::{HostTensor, Shape};
+use crate::tensor::{HostTensor, PIECE, Shape};
 
 /// How activations and weights are stored on the device; sums are f32 in either case.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -73,22 +74,32 @@ impl Precision {
         }
     }
 
-    /// The inverse of [`Precision::encode`], for a tensor.
+    /// The inverse of [`Precision::encode`], for a tensor. Large ones are read by all cores: no lock may be held.
     pub(super) fn decode(self, bytes: &[u8], shape: Shape) -> Result<HostTensor> {
         let elements = shape.elements()?;
-        let values = match self {
-            Self::F32 => bytemuck::cast_slice(bytes)[..elements].to_vec(),
+        let mut values = vec![0.0; elements];
+        let bytes = &bytes[..elements * self.bytes() as usize];
+        if elements <= PIECE {
+            self.decode_runs(bytes, &mut values);
+        } else {
+            let pieces = values.par_chunks_mut(PIECE).zip(bytes.par_chunks(PIECE * self.bytes() as usize));
+            pieces.for_each(|(values, bytes)| self.decode_runs(bytes, values));
+        }
+        HostTensor::new(shape, values)
+    }
+
+    fn decode_runs(self, bytes: &[u8], values: &mut [f32]) {
+        match self {
+            Self::F32 => bytemuck::cast_slice_mut(values).copy_from_slice(bytes),
             Self::F16 => {
-                let (mut values, mut halves) = (vec![0.0; elements], [f16::ZERO; RUN]);
-                for (values, bytes) in values.chunks_mut(RUN).zip(bytes[..2 * elements].chunks(2 * RUN)) {
+                let mut halves = [f16::ZERO; RUN];
+                for (values, bytes) in values.chunks_mut(RUN).zip(bytes.chunks(2 * RUN)) {
                     let halves = &mut halves[..values.len()];
                     bytemuck::cast_slice_mut(halves).copy_from_slice(bytes);
                     halves.convert_to_f32_slice(values);
                 }
-                values
             }
-        };
-        HostTensor::new(shape, values)
+        }
     }
 }
 
@@ -159,7 +170,6 @@ impl Context {
             .map(|(key, dispatch)| -> Result<(Key, Pipeline)> { Ok((key, self.compile(dispatch, precision))) });
         #[cfg(not(target_arch = "wasm32"))]
         let compiled = {
-            use rayon::prelude::*;
             let compiled: Vec<Result<(Key, Pipeline)>> = missing
                 .into_par_iter()
                 .map(|(key, dispatch)| {

@@ -4,11 +4,11 @@
 use super::buffer::{self, Arena, Home};
 use super::device::Context;
 use super::pipeline::Precision;
-use super::submit::{Copied, Launch, Uploads, launch};
+use super::submit::{Launch, launch};
 use crate::error::Result;
 use crate::ops::dispatch::{Dispatch, Shader, line_grid, params};
 use crate::ops::{Place, to_u32};
-use crate::tensor::{HostTensor, Shape};
+use crate::tensor::Shape;
 
 params! {
     struct Import { pixels: u32, groups: u32, channels: u32, row: u32, padding: f32 }
@@ -50,27 +50,6 @@ impl Planes {
     pub(super) fn buffer<'a>(&self, arena: &'a Arena, precision: Precision) -> Result<(&'a wgpu::Buffer, u64, u64)> {
         let (buffer, start) = arena.home_buffer(self.home)?;
         Ok((buffer, start, bytes(self.shape, precision)))
-    }
-
-    /// Writes `tensor`: where the host can write to mapped memory at once, as a copy that the run begins with.
-    ///
-    /// # Errors
-    /// As [`Planes::buffer`] and [`Uploads::write`].
-    pub(super) fn upload<'a>(
-        &self,
-        context: &Context,
-        precision: Precision,
-        arena: &'a Arena,
-        uploads: &Uploads,
-        tensor: &HostTensor,
-    ) -> Result<Option<Copied<'a>>> {
-        let (target, start, bytes) = self.buffer(arena, precision)?;
-        if cfg!(target_arch = "wasm32") {
-            context.queue().write_buffer(target, start, &precision.encode(tensor.data()));
-            return Ok(None);
-        }
-        let source = uploads.write(context, bytes, |put| precision.encode_runs(tensor.data(), put))?;
-        Ok(Some(Copied { source, target, start, bytes }))
     }
 }
 

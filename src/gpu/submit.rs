@@ -2,13 +2,15 @@
 
 use std::sync::{Arc, Mutex};
 
+use rayon::prelude::*;
+
 use super::buffer::Arena;
 use super::device::Context;
 use super::pipeline::{Pipeline, Precision};
 use super::planes::Planes;
 use crate::error::{Error, Result, lock};
 use crate::ops::Dispatch;
-use crate::tensor::Shape;
+use crate::tensor::{PIECE, Shape};
 
 /// One kernel launch with its buffers bound.
 pub(super) struct Launch {
@@ -37,22 +39,27 @@ pub(super) fn launch<'b>(
     Ok(Launch { pipeline, group, workgroups: dispatch.workgroups })
 }
 
-/// A command encoder with the copies and then all launches recorded, these in one pass.
-pub(super) fn record<'l>(
-    context: &Context,
-    copies: &[Copied<'_>],
-    launches: impl IntoIterator<Item = &'l Launch>,
-) -> wgpu::CommandEncoder {
-    let descriptor = wgpu::CommandEncoderDescriptor { label: Some("generator") };
-    let mut encoder = context.device().create_command_encoder(&descriptor);
-    for Copied { source, target, start, bytes } in copies {
-        encoder.copy_buffer_to_buffer(source, 0, target, *start, *bytes);
-    }
+fn encoder(context: &Context) -> wgpu::CommandEncoder {
+    context.device().create_command_encoder(&wgpu::CommandEncoderDescriptor { label: Some("generator") })
+}
+
+/// All launches recorded, in one pass.
+pub(super) fn record<'l>(context: &Context, launches: impl IntoIterator<Item = &'l Launch>) -> wgpu::CommandBuffer {
+    let mut encoder = encoder(context);
     {
         let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
         record_launches(&mut pass, launches);
     }
-    encoder
+    encoder.finish()
+}
+
+/// The copies recorded.
+pub(super) fn record_copies(context: &Context, copies: &[Copied<'_>]) -> wgpu::CommandBuffer {
+    let mut encoder = encoder(context);
+    for Copied { source, target, start, bytes } in copies {
+        encoder.copy_buffer_to_buffer(source, 0, target, *start, *bytes);
+    }
+    encoder.finish()
 }
 
 /// Records launches into a pass.
@@ -118,36 +125,56 @@ pub(super) struct Copied<'a> {
 
 /// Buffers that the host writes and the device copies from, mapped and kept from run to run. (What wgpu's queue writes passes
 /// through a buffer made for it.)
-#[derive(Clone, Default)]
+#[derive(Default)]
 pub(super) struct Uploads(Arc<Mutex<Vec<wgpu::Buffer>>>);
 
 impl Uploads {
-    /// A buffer of at least `bytes` bytes, no longer mapped, that begins with all that `fill` puts.
+    /// A buffer of at least `bytes` bytes, no longer mapped, that begins with `values` as the device has them. All cores write it, so
+    /// no lock may be held: a thread that waits for the others may begin another run.
     ///
     /// # Errors
-    /// [`Error::Device`] if it cannot be written.
+    /// [`Error::OutOfMemory`], [`Error::DeviceLost`] and [`Error::Device`] as the device reports them.
     pub(super) fn write(
         &self,
         context: &Context,
+        precision: Precision,
+        values: &[f32],
         bytes: u64,
-        fill: impl FnOnce(&mut dyn FnMut(&[u8])),
     ) -> Result<wgpu::Buffer> {
-        let kept = {
-            let mut ready = lock(&self.0)?;
-            let fitting = (0..ready.len()).filter(|&i| ready[i].size() >= bytes).min_by_key(|&i| ready[i].size());
-            fitting.map(|index| ready.swap_remove(index))
+        let buffer = match self.take(bytes)? {
+            Some(buffer) => buffer,
+            None => {
+                let scopes = context.push_scopes();
+                let buffer = context.create_mapped("upload", bytes, wgpu::BufferUsages::COPY_SRC);
+                pollster::block_on(scopes.pop(bytes))?;
+                buffer
+            }
         };
-        let buffer = kept.unwrap_or_else(|| context.create_mapped("upload", bytes, wgpu::BufferUsages::COPY_SRC));
-        {
-            let mut view = buffer.get_mapped_range_mut(..bytes).map_err(|error| Error::Device(error.to_string()))?;
+        let step = PIECE * precision.bytes() as usize;
+        let view = |start: u64| buffer.get_mapped_range_mut(start..bytes.min(start + step as u64));
+        let views: Result<Vec<_>, _> = (0..bytes).step_by(step).map(view).collect();
+        let views = views.map_err(|error| Error::Device(error.to_string()))?;
+        let fill = |(mut view, values): (wgpu::BufferViewMut, &[f32])| {
             let mut start = 0;
-            fill(&mut |run| {
+            precision.encode_runs(values, |run| {
                 view.slice(start..start + run.len()).copy_from_slice(run);
                 start += run.len();
             });
+        };
+        if views.len() == 1 {
+            views.into_iter().zip(values.chunks(PIECE)).for_each(fill);
+        } else {
+            views.into_par_iter().zip(values.par_chunks(PIECE)).for_each(fill);
         }
         buffer.unmap();
         Ok(buffer)
+    }
+
+    /// The smallest that holds `bytes`, if one does.
+    fn take(&self, bytes: u64) -> Result<Option<wgpu::Buffer>> {
+        let mut ready = lock(&self.0)?;
+        let fitting = (0..ready.len()).filter(|&i| ready[i].size() >= bytes).min_by_key(|&i| ready[i].size());
+        Ok(fitting.map(|index| ready.swap_remove(index)))
     }
 
     /// Maps the buffers of `copies` again once the device has copied: after the submission.
@@ -165,17 +192,17 @@ impl Uploads {
     }
 }
 
-/// Submits copies to the device, the launches, and the copies of the results' planes into buffers the host can map.
-pub(super) fn submit<'l>(
+/// Submits copies to the device, the recorded launches, and the copies of the results' planes into buffers the host can map.
+pub(super) fn submit(
     context: &Context,
     copies: &[Copied<'_>],
-    launches: impl IntoIterator<Item = &'l Launch>,
+    recorded: wgpu::CommandBuffer,
     arena: &Arena,
     staging: &mut Staging,
     outputs: &[Planes],
     precision: Precision,
 ) -> Result<Pending> {
-    let mut encoder = record(context, copies, launches);
+    let mut encoder = encoder(context);
     let mut results = Vec::with_capacity(outputs.len());
     for planes in outputs {
         let (buffer, start, bytes) = planes.buffer(arena, precision)?;
@@ -183,7 +210,8 @@ pub(super) fn submit<'l>(
         encoder.copy_buffer_to_buffer(buffer, start, &copy, 0, bytes);
         results.push(Mapped { buffer: copy, bytes, shape: planes.shape });
     }
-    let submission = context.queue().submit([encoder.finish()]);
+    let before = record_copies(context, copies);
+    let submission = context.queue().submit([before, recorded, encoder.finish()]);
     Ok(Pending { results, submission })
 }
 
