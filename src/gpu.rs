@@ -20,6 +20,7 @@ mod planes;
 mod submit;
 pub mod timing;
 mod transfer;
+mod upload;
 mod weights;
 
 pub use buffer::Guard;
@@ -31,8 +32,9 @@ pub use transfer::{Core, SHADERS, Surface, Transfer};
 
 use buffer::Arena;
 use planes::Crossing;
-use submit::{Copied, Launch, Mapped, Staging, Uploads};
+use submit::{Launch, Mapped, Staging};
 use timing::Queries;
+use upload::{Copied, Uploads, Written};
 use weights::Weights;
 
 /// Slots are shared by at most this many prepared sizes: interior, edge and corner tiles.
@@ -145,13 +147,14 @@ impl GpuRunner {
         let parameters = transfer::Parameters::new(&context);
         scopes.pop(weights.as_ref().map_or(0, Weights::bytes)).await?;
         let arena = Arena::new(guard);
+        let inputs = graph.inputs().len();
         Ok(Self {
             context,
             graph,
             precision,
             traits,
             weights: weights?,
-            uploads: Uploads::default(),
+            uploads: Uploads::new(inputs),
             state: Mutex::new(State { arena, staging: Staging::default(), parameters, prepared: HashMap::new() }),
         })
     }
@@ -204,7 +207,7 @@ impl GpuRunner {
             }
         }
         let written = self.write(plan, inputs)?;
-        self.settled(plan, true, |state| self.submit(state, plan, inputs, &written)).await
+        self.settled(plan, true, |state| self.submit(state, plan, inputs, written)).await
     }
 
     /// Waits for a run and reads its results.
@@ -287,7 +290,7 @@ impl GpuRunner {
         let written = self.write(plan, inputs)?;
         let submit = |state: &mut State| {
             let queries = Queries::new(&self.context, plan.steps.len())?;
-            let (kernels, submission) = self.submit_profile(state, plan, inputs, &written, &queries)?;
+            let (kernels, submission) = self.submit_profile(state, plan, inputs, written, &queries)?;
             Ok((kernels, submission, queries))
         };
         let (kernels, submission, queries) = self.settled(plan, true, submit).await?;
@@ -310,7 +313,7 @@ impl GpuRunner {
         State { arena, prepared, .. }: &mut State,
         plan: &Plan,
         inputs: &[impl Borrow<HostTensor>],
-        written: &[wgpu::Buffer],
+        written: Vec<Written>,
         queries: &Queries,
     ) -> Result<(Vec<&'static str>, wgpu::SubmissionIndex)> {
         if arena.fit(&self.context, plan, self.precision) {
@@ -320,7 +323,7 @@ impl GpuRunner {
         let ([from, _], copies) = self.upload(prepared, arena, inputs, written)?;
         let before = submit::record_copies(&self.context, &copies);
         self.context.queue().submit([before, submit::record(&self.context, &from.launches)]);
-        self.uploads.give_back(copies);
+        Uploads::give_back(copies);
         let starts = std::iter::once(0).chain(prepared.ends.iter().copied());
         let steps = starts.zip(&prepared.ends).map(|(start, &end)| &prepared.launches[start..end]);
         let submission = queries.submit(&self.context, steps);
@@ -350,7 +353,7 @@ impl GpuRunner {
     }
 
     /// Writes a run's inputs to memory that the device can copy from. A browser's queue does that better.
-    fn write(&self, plan: &Plan, inputs: &[impl Borrow<HostTensor>]) -> Result<Vec<wgpu::Buffer>> {
+    fn write(&self, plan: &Plan, inputs: &[impl Borrow<HostTensor>]) -> Result<Vec<Written>> {
         if cfg!(target_arch = "wasm32") {
             return Ok(Vec::new());
         }
@@ -369,7 +372,7 @@ impl GpuRunner {
         state: &mut State,
         plan: &Plan,
         inputs: &[impl Borrow<HostTensor>],
-        written: &[wgpu::Buffer],
+        written: Vec<Written>,
     ) -> Result<Pending> {
         let State { arena, staging, prepared, .. } = state;
         if arena.fit(&self.context, plan, self.precision) {
@@ -383,7 +386,7 @@ impl GpuRunner {
             || submit::record(&self.context, from.launches.iter().chain(&prepared.launches).chain(&to.launches));
         let recorded = recorded.unwrap_or_else(record);
         let pending = submit::submit(&self.context, &copies, recorded, arena, staging, &to.planes, self.precision)?;
-        self.uploads.give_back(copies);
+        Uploads::give_back(copies);
         // A browser has one thread for this and for what the page does.
         let next = cfg!(not(target_arch = "wasm32")).then(record);
         prepared.recorded = next;
@@ -428,15 +431,16 @@ impl GpuRunner {
         prepared: &'p Prepared,
         arena: &'p Arena,
         inputs: &[impl Borrow<HostTensor>],
-        written: &[wgpu::Buffer],
+        written: Vec<Written>,
     ) -> Result<(&'p [Crossing; 2], Vec<Copied<'p>>)> {
         let host = prepared.host.as_ref();
         let host = host.ok_or_else(|| Error::Device("a run was prepared without the host".into()))?;
         let mut copies = Vec::with_capacity(written.len());
-        for (index, (planes, tensor)) in host[0].planes.iter().zip(inputs).enumerate() {
+        let mut written = written.into_iter();
+        for (planes, tensor) in host[0].planes.iter().zip(inputs) {
             let (target, start, bytes) = planes.buffer(arena, self.precision)?;
-            match written.get(index) {
-                Some(source) => copies.push(Copied { source: source.clone(), target, start, bytes }),
+            match written.next() {
+                Some(source) => copies.push(Copied { source, target, start, bytes }),
                 None => {
                     let values = self.precision.encode(tensor.borrow().data());
                     self.context.queue().write_buffer(target, start, &values);

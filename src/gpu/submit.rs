@@ -1,16 +1,15 @@
 //! Records a run's launches, submits them at once, and reads the result back.
 
-use std::sync::{Arc, Mutex};
-
-use rayon::prelude::*;
+use std::sync::Arc;
 
 use super::buffer::Arena;
 use super::device::Context;
 use super::pipeline::{Pipeline, Precision};
 use super::planes::Planes;
-use crate::error::{Error, Result, lock};
+use super::upload::Copied;
+use crate::error::{Error, Result};
 use crate::ops::Dispatch;
-use crate::tensor::{PIECE, Shape};
+use crate::tensor::Shape;
 
 /// One kernel launch with its buffers bound.
 pub(super) struct Launch {
@@ -57,7 +56,7 @@ pub(super) fn record<'l>(context: &Context, launches: impl IntoIterator<Item = &
 pub(super) fn record_copies(context: &Context, copies: &[Copied<'_>]) -> wgpu::CommandBuffer {
     let mut encoder = encoder(context);
     for Copied { source, target, start, bytes } in copies {
-        encoder.copy_buffer_to_buffer(source, 0, target, *start, *bytes);
+        encoder.copy_buffer_to_buffer(source.buffer(), 0, target, *start, *bytes);
     }
     encoder.finish()
 }
@@ -111,84 +110,6 @@ impl Staging {
             self.0.swap_remove(smallest);
         }
         self.0.push(buffer);
-    }
-}
-
-/// What the host has written and the device is to copy.
-pub(super) struct Copied<'a> {
-    pub(super) source: wgpu::Buffer,
-    pub(super) target: &'a wgpu::Buffer,
-    /// First byte of the target.
-    pub(super) start: u64,
-    pub(super) bytes: u64,
-}
-
-/// Buffers that the host writes and the device copies from, mapped and kept from run to run. (What wgpu's queue writes passes
-/// through a buffer made for it.)
-#[derive(Default)]
-pub(super) struct Uploads(Arc<Mutex<Vec<wgpu::Buffer>>>);
-
-impl Uploads {
-    /// A buffer of at least `bytes` bytes, no longer mapped, that begins with `values` as the device has them. All cores write it, so
-    /// no lock may be held: a thread that waits for the others may begin another run.
-    ///
-    /// # Errors
-    /// [`Error::OutOfMemory`], [`Error::DeviceLost`] and [`Error::Device`] as the device reports them.
-    pub(super) fn write(
-        &self,
-        context: &Context,
-        precision: Precision,
-        values: &[f32],
-        bytes: u64,
-    ) -> Result<wgpu::Buffer> {
-        let buffer = match self.take(bytes)? {
-            Some(buffer) => buffer,
-            None => {
-                let scopes = context.push_scopes();
-                let buffer = context.create_mapped("upload", bytes, wgpu::BufferUsages::COPY_SRC);
-                pollster::block_on(scopes.pop(bytes))?;
-                buffer
-            }
-        };
-        let step = PIECE * precision.bytes() as usize;
-        let view = |start: u64| buffer.get_mapped_range_mut(start..bytes.min(start + step as u64));
-        let views: Result<Vec<_>, _> = (0..bytes).step_by(step).map(view).collect();
-        let views = views.map_err(|error| Error::Device(error.to_string()))?;
-        let fill = |(mut view, values): (wgpu::BufferViewMut, &[f32])| {
-            let mut start = 0;
-            precision.encode_runs(values, |run| {
-                view.slice(start..start + run.len()).copy_from_slice(run);
-                start += run.len();
-            });
-        };
-        if views.len() == 1 {
-            views.into_iter().zip(values.chunks(PIECE)).for_each(fill);
-        } else {
-            views.into_par_iter().zip(values.par_chunks(PIECE)).for_each(fill);
-        }
-        buffer.unmap();
-        Ok(buffer)
-    }
-
-    /// The smallest that holds `bytes`, if one does.
-    fn take(&self, bytes: u64) -> Result<Option<wgpu::Buffer>> {
-        let mut ready = lock(&self.0)?;
-        let fitting = (0..ready.len()).filter(|&i| ready[i].size() >= bytes).min_by_key(|&i| ready[i].size());
-        Ok(fitting.map(|index| ready.swap_remove(index)))
-    }
-
-    /// Maps the buffers of `copies` again once the device has copied: after the submission.
-    pub(super) fn give_back(&self, copies: Vec<Copied<'_>>) {
-        for Copied { source, .. } in copies {
-            let (ready, buffer) = (self.0.clone(), source.clone());
-            source.map_async(wgpu::MapMode::Write, .., move |mapped| {
-                if let (Ok(()), Ok(mut ready)) = (mapped, ready.lock())
-                    && ready.len() < MOST_STAGING
-                {
-                    ready.push(buffer);
-                }
-            });
-        }
     }
 }
 

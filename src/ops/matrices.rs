@@ -129,7 +129,7 @@ impl MatrixConvolution {
     /// How many of them a workgroup may compute, the most first.
     fn columns(&self) -> Vec<usize> {
         let across = self.across();
-        (1..=MOST_COLUMNS).rev().filter(|columns| across % columns == 0).collect()
+        (1..=MOST_COLUMNS).rev().filter(|columns| across.is_multiple_of(*columns)).collect()
     }
 
     /// The largest workgroup of which `rows` x `columns` matrices of pixels make enough.
