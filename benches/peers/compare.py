@@ -238,12 +238,12 @@ def compare(group: str, generator: str, size: tuple[int, int], options) -> dict:
     folder = options.work / "models" / f"{generator}-{size[1]}x{size[0]}"
     formats = sorted({runtime.needs for runtime in runtimes(group, options.device) if runtime.needs})
     convert = [sys.executable, HERE / "convert.py", folder, generator, *size, *formats]
-    if not all((folder / f"{form}.{end}").exists() for form in formats for end in ("done",)) or not formats:
+    if not all((folder / f"{form}.done").exists() for form in formats) or not (folder / "expected.f32").exists():
         subprocess.run([str(part) for part in convert], check=True)
     if options.prepare:
         return {}
     image = tuple(np.loadtxt(folder / "shapes.txt", dtype=int)[0])
-    rows, workers = [], []
+    rows, started, workers = [], [], []
     for runtime in [v for r in runtimes(group, options.device) for v in variants(r, folder)]:
         row = {"runtime": runtime.key, "precision": runtime.precision}
         failed = folder / f"{runtime.needs}.failed"
@@ -258,7 +258,9 @@ def compare(group: str, generator: str, size: tuple[int, int], options) -> dict:
         if runtime.needs and failed.exists() and not (folder / f"{runtime.needs}.done").exists():
             row["failed"] = failed.read_text().strip()
             continue
-        worker = Worker(runtime, folder, image, generator, options.programs)
+        started.append((row, runtime, Worker(runtime, folder, image, generator, options.programs) if options.together else None))
+    for row, runtime, worker in started:
+        worker = worker or Worker(runtime, folder, image, generator, options.programs)
         try:
             row["first_ms"], row["name"] = worker.load(options.timeout)
             row["error"] = error(folder, worker, runtime.precision)
@@ -354,6 +356,7 @@ def main():
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--turn", type=float, default=0.3, help="seconds that a runtime runs in a round")
     parser.add_argument("--timeout", type=float, default=300, help="seconds that a runtime may take to load")
+    parser.add_argument("--together", action="store_true", help="let all load at once: times to the first result then mean little")
     parser.add_argument("--device", default="gpu", help="sonolume's device in the groups vulkan and cuda; `llvmpipe` without a GPU")
     parser.add_argument("--prepare", action="store_true", help="only convert")
     parser.add_argument("--json", type=Path)

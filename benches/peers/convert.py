@@ -1,4 +1,4 @@
-"""Writes a generator for every runtime: safetensors, ONNX, ncnn, with an input and PyTorch's answer.
+"""Writes a generator for every runtime: safetensors, ONNX and ncnn where asked for, with an input and PyTorch's answer.
 
     python convert.py FOLDER GENERATOR HEIGHT WIDTH [FORMAT ...]
 
@@ -82,4 +82,4 @@ def convert(folder: Path, name: str, size: tuple[int, int], formats: list[str]):
 if __name__ == "__main__":
     warnings.filterwarnings("ignore")
     folder, name, height, width, *formats = sys.argv[1:]
-    convert(Path(folder), name, (int(height), int(width)), formats or list(FORMATS))
+    convert(Path(folder), name, (int(height), int(width)), formats)

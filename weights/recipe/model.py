@@ -37,7 +37,8 @@ EPS = 1e-5  # LayerNorm's epsilon, inside the square root
 # attention heads and window; head widths K, M
 SIZES = {
     "sonolume-s": dict(channels=(24, 48, 80, 80), blocks=(1, 1, 1), pairs=2, heads=5, window=4, head=(8, 16)),
-    "sonolume-m": dict(channels=(48, 112, 160, 240), blocks=(1, 2, 1), pairs=2, heads=8, window=4, head=(16, 24)),
+    # multiples of the above, so that widen.py can start it from weights of sonolume-s
+    "sonolume-m": dict(channels=(48, 96, 160, 240), blocks=(1, 2, 1), pairs=2, heads=15, window=4, head=(16, 32)),
 }
 
 

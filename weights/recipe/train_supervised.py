@@ -143,6 +143,7 @@ def main():
     p.add_argument("--batch", type=int, default=4)
     p.add_argument("--crop", type=int, default=192)
     p.add_argument("--lr", type=float, default=6e-4)
+    p.add_argument("--warm-up", type=int, default=300, metavar="N", help="steps over which the learning rate rises to --lr")
     p.add_argument("--seed", type=int, default=1)
     p.add_argument("--threads", type=int, default=os.cpu_count())
     p.add_argument("--workers", type=int, default=0, help="processes that make the batches; by default a thread of this one does")
@@ -215,7 +216,7 @@ def main():
             save(dict(net=net.state_dict(), optimizer=optimizer.state_dict(), ema=ema.state, step=step,
                       spent=clock.spent, size=a.size), work / "supervised.pt")
             save(dict(net=ema.state, step=step, size=a.size, stage="supervised"), work / "supervised-ema.pt")
-        if done or now - last_check > 300 or step in (500, 1000, 1500, 2000):
+        if done or now - last_check > 300 or step in (500, 1000, 1500, 2000) or (a.init and step == 0):
             last_check = now
             probe = model.build(a.size, context=a.context, without=a.without).to(device, memory_format=torch.channels_last)
             probe.load_state_dict(ema.state)
@@ -224,7 +225,7 @@ def main():
         if done:
             break
         for g in optimizer.param_groups:
-            g["lr"] = a.lr * min(1, (step + 1) / 300) * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * min(1, progress))))
+            g["lr"] = a.lr * min(1, (step + 1) / max(1, a.warm_up)) * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * min(1, progress))))
         x, y, rows = (v.to(device, non_blocking=True) for v in item)
         with torch.autocast(device.type, dtype=torch.bfloat16):
             out = run(y, rows)
