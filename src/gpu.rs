@@ -20,6 +20,7 @@ mod planes;
 mod submit;
 pub mod timing;
 mod transfer;
+#[cfg_attr(target_arch = "wasm32", path = "gpu/upload_browser.rs")]
 mod upload;
 mod weights;
 
@@ -32,9 +33,9 @@ pub use transfer::{Core, SHADERS, Surface, Transfer};
 
 use buffer::Arena;
 use planes::Crossing;
-use submit::{Launch, Mapped, Staging};
+use submit::{Copied, Launch, Mapped, Staging};
 use timing::Queries;
-use upload::{Copied, Uploads, Written};
+use upload::{Uploads, Written};
 use weights::Weights;
 
 /// Slots are shared by at most this many prepared sizes: interior, edge and corner tiles.
@@ -195,7 +196,8 @@ impl GpuRunner {
         self.finish(pending).await
     }
 
-    /// Submits a run of `plan` and does not wait for it: the next one can be started before this one is read.
+    /// Submits a run of `plan` and does not wait for it: the next one can be started before this one is read. Inputs of two runs can be
+    /// on their way at once; a third waits until the device has done those before.
     ///
     /// # Errors
     /// As [`GpuRunner::run`].
@@ -228,8 +230,7 @@ impl GpuRunner {
     /// Does `work`, a run of `plan` with tensors of the host or without, with the state, and catches the device's errors. After one
     /// the buffers are dropped, as one of them may not exist, before another thread's run finds them: a smaller run makes its own.
     async fn settled<T>(&self, plan: &Plan, with_host: bool, work: impl FnOnce(&mut State) -> Result<T>) -> Result<T> {
-        self.context.check_lost()?;
-        self.context.check_binding(plan.largest_slot() as u64 * self.precision.bytes())?;
+        self.check_size(plan)?;
         let bytes = self.activation_bytes(plan)?;
         // Before the state is locked: a thread of the pool that waits for the others to compile may begin another run meanwhile.
         // A browser, without such threads, compiles where errors are caught.
@@ -264,6 +265,12 @@ impl GpuRunner {
             Some(error) => Err(self.context.lost_or(error)),
             None => self.context.check_lost().and(done),
         }
+    }
+
+    /// Fails on a lost device, and if a tensor is larger than the device's bindings.
+    fn check_size(&self, plan: &Plan) -> Result<()> {
+        self.context.check_lost()?;
+        self.context.check_binding(plan.largest_slot() as u64 * self.precision.bytes())
     }
 
     /// The state; what a run that panicked left of it is dropped, and made anew.
@@ -313,7 +320,7 @@ impl GpuRunner {
         State { arena, prepared, .. }: &mut State,
         plan: &Plan,
         inputs: &[impl Borrow<HostTensor>],
-        written: Vec<Written>,
+        written: Vec<Option<Written>>,
         queries: &Queries,
     ) -> Result<(Vec<&'static str>, wgpu::SubmissionIndex)> {
         if arena.fit(&self.context, plan, self.precision) {
@@ -352,15 +359,13 @@ impl GpuRunner {
         Ok(self.lock()?.arena.held())
     }
 
-    /// Writes a run's inputs to memory that the device can copy from. A browser's queue does that better.
-    fn write(&self, plan: &Plan, inputs: &[impl Borrow<HostTensor>]) -> Result<Vec<Written>> {
-        if cfg!(target_arch = "wasm32") {
-            return Ok(Vec::new());
-        }
-        self.context.check_lost()?;
+    /// Writes a run's inputs to memory that the device can copy from; not in a browser.
+    fn write(&self, plan: &Plan, inputs: &[impl Borrow<HostTensor>]) -> Result<Vec<Option<Written>>> {
+        self.check_size(plan)?;
         let write = |(input, (_, place)): (&_, &(usize, Place))| {
             let values = HostTensor::data(Borrow::borrow(input));
             let bytes = planes::bytes(place.shape, self.precision);
+            self.context.check_binding(bytes)?;
             self.uploads.write(&self.context, self.precision, values, bytes)
         };
         inputs.iter().zip(&plan.inputs).map(write).collect()
@@ -372,7 +377,7 @@ impl GpuRunner {
         state: &mut State,
         plan: &Plan,
         inputs: &[impl Borrow<HostTensor>],
-        written: Vec<Written>,
+        written: Vec<Option<Written>>,
     ) -> Result<Pending> {
         let State { arena, staging, prepared, .. } = state;
         if arena.fit(&self.context, plan, self.precision) {
@@ -431,15 +436,14 @@ impl GpuRunner {
         prepared: &'p Prepared,
         arena: &'p Arena,
         inputs: &[impl Borrow<HostTensor>],
-        written: Vec<Written>,
+        written: Vec<Option<Written>>,
     ) -> Result<(&'p [Crossing; 2], Vec<Copied<'p>>)> {
         let host = prepared.host.as_ref();
         let host = host.ok_or_else(|| Error::Device("a run was prepared without the host".into()))?;
         let mut copies = Vec::with_capacity(written.len());
-        let mut written = written.into_iter();
-        for (planes, tensor) in host[0].planes.iter().zip(inputs) {
+        for ((planes, tensor), written) in host[0].planes.iter().zip(inputs).zip(written) {
             let (target, start, bytes) = planes.buffer(arena, self.precision)?;
-            match written.next() {
+            match written {
                 Some(source) => copies.push(Copied { source, target, start, bytes }),
                 None => {
                     let values = self.precision.encode(tensor.borrow().data());

@@ -426,6 +426,7 @@ impl Context {
     }
 
     /// A buffer that the host can write at once.
+    #[cfg(not(target_arch = "wasm32"))]
     pub(super) fn create_mapped(&self, label: &str, bytes: u64, usage: wgpu::BufferUsages) -> wgpu::Buffer {
         let usage = usage | wgpu::BufferUsages::MAP_WRITE;
         self.create(wgpu::BufferDescriptor { label: Some(label), size: bytes, usage, mapped_at_creation: true })

@@ -6,7 +6,7 @@ use super::buffer::Arena;
 use super::device::Context;
 use super::pipeline::{Pipeline, Precision};
 use super::planes::Planes;
-use super::upload::Copied;
+use super::upload::Written;
 use crate::error::{Error, Result};
 use crate::ops::Dispatch;
 use crate::tensor::Shape;
@@ -111,6 +111,15 @@ impl Staging {
         }
         self.0.push(buffer);
     }
+}
+
+/// What the device is to copy.
+pub(super) struct Copied<'a> {
+    pub(super) source: Written,
+    pub(super) target: &'a wgpu::Buffer,
+    /// First byte of the target.
+    pub(super) start: u64,
+    pub(super) bytes: u64,
 }
 
 /// Submits copies to the device, the recorded launches, and the copies of the results' planes into buffers the host can map.

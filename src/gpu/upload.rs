@@ -7,6 +7,7 @@ use rayon::prelude::*;
 
 use super::device::Context;
 use super::pipeline::Precision;
+use super::submit::Copied;
 use crate::error::{Error, Result, lock};
 use crate::tensor::PIECE;
 
@@ -49,27 +50,24 @@ impl Drop for Written {
     }
 }
 
-/// What the device is to copy.
-pub(super) struct Copied<'a> {
-    pub(super) source: Written,
-    pub(super) target: &'a wgpu::Buffer,
-    /// First byte of the target.
-    pub(super) start: u64,
-    pub(super) bytes: u64,
-}
-
 impl Uploads {
     /// For runs with so many inputs.
     pub(super) fn new(inputs: usize) -> Self {
         Self { pool: Arc::default(), usual: RUNS * inputs }
     }
 
-    /// A buffer, no longer mapped, that begins with `values` as the device has them, `bytes` bytes. All cores write it, so no lock may
-    /// be held: a thread that waits for the others may begin another run.
+    /// A buffer, no longer mapped, that begins with `values` as the device has them, `bytes` bytes. `None` in a browser. All cores write
+    /// it, so no lock may be held: a thread that waits for the others may begin another run.
     ///
     /// # Errors
     /// [`Error::OutOfMemory`], [`Error::DeviceLost`] and [`Error::Device`] as the device reports them.
-    pub(super) fn write(&self, context: &Context, precision: Precision, values: &[f32], bytes: u64) -> Result<Written> {
+    pub(super) fn write(
+        &self,
+        context: &Context,
+        precision: Precision,
+        values: &[f32],
+        bytes: u64,
+    ) -> Result<Option<Written>> {
         let written = self.take(context, bytes)?;
         let buffer = &written.buffer;
         let step = PIECE * precision.bytes() as usize;
@@ -89,7 +87,7 @@ impl Uploads {
             views.into_par_iter().zip(values.par_chunks(PIECE)).for_each(fill);
         }
         buffer.unmap();
-        Ok(written)
+        Ok(Some(written))
     }
 
     /// A mapped buffer of at least `bytes` bytes. At first as many are made as two runs need, so that a later one makes none.
