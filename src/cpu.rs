@@ -21,10 +21,7 @@ mod elementary;
 mod epilogue;
 mod matrix;
 mod rows;
-mod schedule;
 mod scratch;
-
-use schedule::Schedule;
 
 macro_rules! define_reference {
     ($($variant:ident => $stem:ident),* $(,)?) => {
@@ -123,15 +120,14 @@ impl CpuRunner {
         inputs: &[impl Borrow<HostTensor>],
         mut observe: impl FnMut(Option<usize>),
     ) -> Result<Vec<HostTensor>> {
-        let schedule = Schedule::new(&self.graph, plan);
         let mut slots = self.arena.lock().map(|mut arena| std::mem::take(&mut *arena)).unwrap_or_default();
-        slots.resize_with(slots.len().max(schedule.slots.len()), Vec::new);
-        for (slot, &elements) in slots.iter_mut().zip(&schedule.slots) {
+        slots.resize_with(slots.len().max(plan.slots.len()), Vec::new);
+        for (slot, &elements) in slots.iter_mut().zip(&plan.slots) {
             if slot.len() < elements {
                 slot.resize(elements, 0.0);
             }
         }
-        for ((slot, (_, place)), input) in schedule.inputs.iter().zip(&plan.inputs).zip(inputs) {
+        for ((slot, place), input) in plan.inputs.iter().zip(inputs) {
             let input = input.borrow();
             if input.shape() != place.shape {
                 return Err(Error::shape(format!("an input is {}, planned for {}", input.shape(), place.shape)));
@@ -140,7 +136,7 @@ impl CpuRunner {
             pack(input, &mut slots[*slot]);
         }
         observe(None);
-        for step in &schedule.steps {
+        for step in &plan.steps {
             let mut output = std::mem::take(&mut slots[step.output]);
             let places = step.inputs.iter().zip(&step.io.inputs);
             let inputs: Vec<&[f32]> = places.map(|(&slot, place)| &slots[slot][..stored(place.shape)]).collect();
@@ -150,8 +146,7 @@ impl CpuRunner {
             slots[step.output] = output;
             observe(Some(step.node));
         }
-        let outputs = schedule.outputs.iter().zip(&plan.outputs);
-        let results = outputs.map(|(slot, (_, place))| unpack(&slots[*slot], place.shape)).collect();
+        let results = plan.outputs.iter().map(|(slot, place)| unpack(&slots[*slot], place.shape)).collect();
         if let Ok(mut arena) = self.arena.lock() {
             *arena = slots;
         }

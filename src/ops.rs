@@ -143,6 +143,11 @@ pub trait Operator: Send + Sync {
         Ok(self.pack(params)?.into_iter().map(Packed::Stored).collect())
     }
 
+    /// True if for these sizes the result is the first input as it is: nothing is run.
+    fn is_copy(&self, _io: &Io) -> bool {
+        false
+    }
+
     /// Floating-point operations of one execution; a multiply-add counts two.
     fn flops(&self, io: &Io) -> u64;
 

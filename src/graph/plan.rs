@@ -1,6 +1,6 @@
 //! Fixes a graph's sizes for one image or tile, and shares buffers between values that do not live at the same time.
 
-use super::{Graph, Value};
+use super::{Graph, Node, Value};
 use crate::error::{Error, Result};
 use crate::ops::{Axis, Io, Place};
 use crate::tensor::Shape;
@@ -72,19 +72,25 @@ impl Graph {
             return Err(Error::shape(format!("the graph has {} inputs, not {}", self.inputs.len(), inputs.len())));
         }
         let places = self.places(inputs)?;
-        let last_use = self.last_uses();
+        let io = |node: &Node| Io {
+            inputs: node.inputs.iter().map(|value| places[value.0]).collect(),
+            output: places[node.output.0],
+        };
+        // A result is a tensor of its own.
+        let is_copy = |node: &Node| !self.outputs.contains(&node.output) && node.op.is_copy(&io(node));
+        let copies: Vec<bool> = self.nodes.iter().map(is_copy).collect();
+        let last_use = self.last_uses(&copies);
 
-        let (slot_of, slots) = self.slots(&places, &last_use)?;
+        let (slot_of, slots) = self.slots(&places, &last_use, &copies)?;
 
         let mut steps = Vec::new();
         let mut flops = 0u64;
         let mut traffic = 0u64;
         for (index, node) in self.nodes.iter().enumerate() {
-            if last_use[node.output.0].is_none() {
+            if last_use[node.output.0].is_none() || copies[index] {
                 continue;
             }
-            let io =
-                Io { inputs: node.inputs.iter().map(|value| places[value.0]).collect(), output: places[node.output.0] };
+            let io = io(node);
             flops = flops.saturating_add(node.op.flops(&io));
             for place in io.inputs.iter().chain([&io.output]) {
                 traffic = traffic.saturating_add(place.shape.stored_elements()? as u64);
@@ -103,8 +109,9 @@ impl Graph {
         })
     }
 
-    /// The slot of every value, and the elements of every slot, by whichever of two ways takes less memory.
-    fn slots(&self, places: &[Place], last_use: &[Option<usize>]) -> Result<(Vec<usize>, Vec<usize>)> {
+    /// The slot of every value, and the elements of every slot, by whichever of two ways takes less memory. The result of a node that
+    /// copies is where its input is.
+    fn slots(&self, places: &[Place], last_use: &[Option<usize>], copies: &[bool]) -> Result<(Vec<usize>, Vec<usize>)> {
         let mut slots = Slots::default();
         let mut slot_of = vec![usize::MAX; self.values.len()];
         let mut lives = Vec::new();
@@ -122,18 +129,22 @@ impl Graph {
         for (index, node) in self.nodes.iter().enumerate() {
             let Some(last) = last_use[node.output.0] else { continue };
             let elements = places[node.output.0].shape.stored_elements()?;
-            slot_of[node.output.0] = slots.take(elements);
-            lives.push(Life { value: node.output, elements, first: index + 1, last: last.saturating_add(1) });
-            let mut done: Vec<Value> = node.inputs.clone();
+            if copies[index] {
+                slot_of[node.output.0] = slot_of[node.inputs[0].0];
+            } else {
+                slot_of[node.output.0] = slots.take(elements);
+                lives.push(Life { value: node.output, elements, first: index + 1, last: last.saturating_add(1) });
+            }
+            let done = node.inputs.iter().filter(|value| last_use[value.0] == Some(index));
+            let mut done: Vec<usize> = done.map(|value| slot_of[value.0]).collect();
             done.sort_unstable();
             done.dedup();
-            for value in done {
-                if last_use[value.0] == Some(index) {
-                    slots.give_back(slot_of[value.0]);
-                }
-            }
+            done.into_iter().for_each(|slot| slots.give_back(slot));
         }
-        let (by_size, sizes) = slots_by_size(lives, self.values.len());
+        let (mut by_size, sizes) = slots_by_size(lives, self.values.len());
+        for (node, _) in self.nodes.iter().zip(copies).filter(|(_, is_copy)| **is_copy) {
+            by_size[node.output.0] = by_size[node.inputs[0].0];
+        }
         let total = |sizes: &[usize]| sizes.iter().map(|&elements| elements as u64).sum::<u64>();
         let better = total(&sizes) < total(&slots.sizes);
         Ok(if better { (by_size, sizes) } else { (slot_of, slots.sizes) })
@@ -180,17 +191,27 @@ impl Graph {
         Ok(places)
     }
 
-    /// The index of the last node that reads each value; `usize::MAX` for the result, `None` if nothing needs it.
-    fn last_uses(&self) -> Vec<Option<usize>> {
+    /// The index of the last node that reads each value, or a copy of it; `usize::MAX` for the result, `None` if nothing needs it.
+    fn last_uses(&self, copies: &[bool]) -> Vec<Option<usize>> {
         let mut last = vec![None; self.values.len()];
         for output in &self.outputs {
             last[output.0] = Some(usize::MAX);
         }
         for (index, node) in self.nodes.iter().enumerate().rev() {
-            if last[node.output.0].is_some() {
+            if let Some(output) = last[node.output.0] {
                 for value in &node.inputs {
                     last[value.0].get_or_insert(index);
                 }
+                if copies[index] {
+                    let source = &mut last[node.inputs[0].0];
+                    *source = (*source).max(Some(output));
+                }
+            }
+        }
+        // A copy is there as long as what it is of.
+        for (node, _) in self.nodes.iter().zip(copies).filter(|(_, is_copy)| **is_copy) {
+            if last[node.output.0].is_some() {
+                last[node.output.0] = last[node.inputs[0].0];
             }
         }
         last
@@ -239,15 +260,15 @@ fn slots_by_size(mut lives: Vec<Life>, values: usize) -> (Vec<usize>, Vec<usize>
 
 /// Buffer slots, shared by values whose lifetimes do not overlap, given out in the order of execution.
 #[derive(Default)]
-pub(crate) struct Slots {
+struct Slots {
     /// Elements of each slot.
-    pub(crate) sizes: Vec<usize>,
+    sizes: Vec<usize>,
     free: Vec<usize>,
 }
 
 impl Slots {
     /// The smallest free slot that is large enough; else the largest free one, grown; else a new one.
-    pub(crate) fn take(&mut self, elements: usize) -> usize {
+    fn take(&mut self, elements: usize) -> usize {
         let fitting =
             self.free.iter().copied().filter(|&slot| self.sizes[slot] >= elements).min_by_key(|&slot| self.sizes[slot]);
         let chosen = fitting.or_else(|| self.free.iter().copied().max_by_key(|&slot| self.sizes[slot]));
@@ -265,7 +286,7 @@ impl Slots {
     }
 
     /// Lets a later value have the slot.
-    pub(crate) fn give_back(&mut self, slot: usize) {
+    fn give_back(&mut self, slot: usize) {
         self.free.push(slot);
     }
 }

@@ -5,11 +5,13 @@ use std::sync::Arc;
 use sonolume::cpu::CpuRunner;
 use sonolume::gpu::{GpuRunner, Precision};
 use sonolume::graph::{Graph, Value};
-use sonolume::ops::activation::Function;
+use sonolume::ops::activation::{Activation, Function};
 use sonolume::ops::binary::{Binary, BinaryKind, Broadcast};
 use sonolume::ops::concat::Concat;
 use sonolume::ops::conv2d::{Conv2d, Residual};
+use sonolume::ops::crop::{Crop, CropAmount};
 use sonolume::ops::layer_norm::LayerNorm;
+use sonolume::ops::pad::{Pad, PadAmount};
 use sonolume::ops::upsample::Interpolation;
 use sonolume::ops::{Border, Param, Place, Scale};
 use sonolume::{HostTensor, Shape};
@@ -180,6 +182,38 @@ fn enlarged_images_are_combined_as_they_are_made() {
                 CpuRunner::new(Arc::new(graph)).unwrap().run(&plan, &images).unwrap().remove(0)
             });
             assert_eq!(actual.data(), expected.data(), "{kind:?} {mode:?}");
+        }
+    }
+}
+
+/// A padding by nothing and a cut of nothing are not run, and what they would have copied is not given away meanwhile.
+#[test]
+fn what_adds_or_cuts_nothing_is_not_run() {
+    let mut graph = Graph::new();
+    let image = graph.input(3);
+    let pad = Pad { amount: PadAmount::ToMultiple([8, 4]), border: Border::Replicate };
+    let padded = graph.push(pad.clone(), &[image], vec![]).unwrap();
+    let again = graph.push(pad, &[padded], vec![]).unwrap();
+    let binary = |kind| Binary { channels: 3, kind, broadcast: Broadcast::None, activation: Function::Identity };
+    let bright = graph.push(Activation { channels: 3, function: Function::Sigmoid }, &[again], vec![]).unwrap();
+    let sum = graph.push(binary(BinaryKind::Add { alpha: 1.0, beta: 1.0 }), &[bright, padded], vec![]).unwrap();
+    let cut = graph.push(Crop { amount: CropAmount::Like { scale: [1, 1] } }, &[sum, image], vec![]).unwrap();
+    let all = graph.push(binary(BinaryKind::Multiply), &[cut, image], vec![]).unwrap();
+    graph.set_output(all);
+    let graph = Arc::new(graph);
+    for ((height, width), steps, slots) in [((16, 12), 3, 3), ((13, 12), 5, 4)] {
+        let shape = Shape::new(3, height, width);
+        let input = HostTensor::new(shape, values(3 * height * width)).unwrap();
+        let plan = graph.plan_whole(height, width).unwrap();
+        assert_eq!(plan.steps.len(), steps, "{height} rows");
+        assert!(plan.slots.len() <= slots, "{height} rows: {:?}", plan.slots);
+        let expected = input.data().iter().map(|x| (1.0 / (1.0 + (-x).exp()) + x) * x).collect();
+        let expected = HostTensor::new(shape, expected).unwrap();
+        let cpu = CpuRunner::new(graph.clone()).unwrap();
+        let gpu = pollster::block_on(GpuRunner::new(context(), graph.clone(), Precision::F32)).unwrap();
+        let inputs = std::slice::from_ref(&input);
+        for actual in [cpu.run(&plan, inputs).unwrap(), pollster::block_on(gpu.run(&plan, inputs)).unwrap()] {
+            assert_close(&format!("{height} rows"), &actual[0], &expected, 1e-5);
         }
     }
 }
