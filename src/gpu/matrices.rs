@@ -59,7 +59,8 @@ async fn run(
     Ok(results)
 }
 
-/// Three convolutions: three taps square, one tap behind layer norm and before a gate, and five square over a reflected border.
+/// Convolutions: three taps square, one tap behind layer norm and before a gate, five square over a reflected border, and two square
+/// with a step of two.
 fn convolutions() -> Result<Arc<Graph>> {
     let mut graph = Graph::new();
     let input = graph.input(SHAPE.channels);
@@ -69,6 +70,7 @@ fn convolutions() -> Result<Arc<Graph>> {
     let x = push(&mut graph, x, Conv2d::new(WIDE, 2 * NARROW, [1, 1]))?;
     let x = graph.gate(x, Function::Identity)?;
     let x = push(&mut graph, x, Conv2d::same(NARROW, NARROW, 5, Border::Reflect))?;
+    let x = push(&mut graph, x, Conv2d { stride: [2, 2], ..Conv2d::new(NARROW, NARROW, [2, 2]) })?;
     graph.set_output(x);
     Ok(Arc::new(graph.fused()?))
 }
