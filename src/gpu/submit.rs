@@ -140,8 +140,9 @@ pub(super) fn submit(
         encoder.copy_buffer_to_buffer(buffer, start, &copy, 0, bytes);
         results.push(Mapped { buffer: copy, bytes, shape: planes.shape });
     }
-    let before = record_copies(context, copies);
-    let submission = context.queue().submit([before, recorded, encoder.finish()]);
+    // A browser has none.
+    let before = (!copies.is_empty()).then(|| record_copies(context, copies));
+    let submission = context.queue().submit(before.into_iter().chain([recorded, encoder.finish()]));
     Ok(Pending { results, submission })
 }
 

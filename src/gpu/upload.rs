@@ -1,7 +1,7 @@
 //! Tensors of the host on their way to the device: written to mapped memory that is kept from run to run. (What wgpu's queue writes
 //! passes through a buffer made for it.)
 
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use rayon::prelude::*;
 
@@ -106,24 +106,17 @@ impl Uploads {
         }
         let (count, size) = (1.max((self.usual + 1).saturating_sub(pool.away)), pool.largest);
         drop(pool);
+        let make = || context.create_mapped("upload", size, wgpu::BufferUsages::COPY_SRC);
         let scopes = context.push_scopes();
-        let mut made: Vec<Written> = Vec::new();
-        for index in 0..count {
-            let buffer = context.create_mapped("upload", size, wgpu::BufferUsages::COPY_SRC);
-            match index {
-                0 => made.push(lend(buffer)),
-                _ => lock(&self.pool)?.ready.push(buffer),
-            }
-        }
-        if let Err(error) = pollster::block_on(scopes.pop(count as u64 * size)) {
-            lock(&self.pool)?.ready.clear();
-            return Err(error);
-        }
-        made.pop().ok_or_else(|| Error::Device("no buffer was made".into()))
+        let first = lend(make());
+        let others: Vec<wgpu::Buffer> = (1..count).map(|_| make()).collect();
+        pollster::block_on(scopes.pop(count as u64 * size))?;
+        lock(&self.pool)?.ready.extend(others);
+        Ok(first)
     }
 
     /// The pool, without buffers that are too small for what was ever written.
-    fn fitting(&self, bytes: u64) -> Result<std::sync::MutexGuard<'_, Pool>> {
+    fn fitting(&self, bytes: u64) -> Result<MutexGuard<'_, Pool>> {
         let mut pool = lock(&self.pool)?;
         let largest = bytes.max(pool.largest);
         pool.largest = largest;
