@@ -34,6 +34,7 @@ fn place(output: &mut [f32], lanes_out: usize, at: usize, input: &[f32], channel
     // Copies of a known size take an instruction, others a call.
     match channels {
         1 => pixels.for_each(|(output, input)| output[at] = input[0]),
+        4 => pixels.for_each(|(output, input)| output[at..at + 4].copy_from_slice(&input[..4])),
         8 => pixels.for_each(|(output, input)| output[at..at + 8].copy_from_slice(&input[..8])),
         16 => pixels.for_each(|(output, input)| output[at..at + 16].copy_from_slice(&input[..16])),
         _ => pixels.for_each(|(output, input)| output[at..at + channels].copy_from_slice(&input[..channels])),

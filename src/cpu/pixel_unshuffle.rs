@@ -11,15 +11,16 @@ pub(super) fn run(op: &PixelUnshuffle, io: &Io, _: &[Vec<f32>], inputs: &[&[f32]
     let (factor, area) = (op.factor, op.factor * op.factor);
     let (lanes_in, lanes_out) = (from.padded_channels(), to.padded_channels());
     output.par_chunks_mut(row_elements(to)).enumerate().for_each(|(y, output)| {
-        for (x, pixel) in output.chunks_exact_mut(lanes_out).enumerate() {
-            pixel[to.channels..].fill(0.0);
-            for phase in 0..area {
-                let (row, column) = (y * factor + phase / factor, x * factor + phase % factor);
-                let source = &inputs[0][(row * from.width + column) * lanes_in..][..from.channels];
-                for (value, source) in pixel[phase..].iter_mut().step_by(area).zip(source) {
-                    *value = *source;
+        for i in 0..factor {
+            let row = &inputs[0][(y * factor + i) * row_elements(from)..][..row_elements(from)];
+            let pixels = output.chunks_exact_mut(lanes_out).zip(row.chunks_exact(factor * lanes_in));
+            for (pixel, sources) in pixels {
+                for (j, source) in sources.chunks_exact(lanes_in).enumerate() {
+                    let values = pixel[i * factor + j..].iter_mut().step_by(area);
+                    values.zip(&source[..from.channels]).for_each(|(value, source)| *value = *source);
                 }
             }
         }
+        output.chunks_exact_mut(lanes_out).for_each(|pixel| pixel[to.channels..].fill(0.0));
     });
 }

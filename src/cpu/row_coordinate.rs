@@ -5,14 +5,16 @@ use rayon::prelude::*;
 use super::row_elements;
 use crate::ops::Io;
 use crate::ops::row_coordinate::RowCoordinate;
-use crate::tensor::LANES;
 
-pub(super) fn run(_: &RowCoordinate, io: &Io, _: &[Vec<f32>], _: &[&[f32]], output: &mut [f32]) {
-    let last = (io.output.full[0].max(2) - 1) as f32;
-    output.par_chunks_mut(row_elements(io.output.shape)).enumerate().for_each(|(y, output)| {
-        let position = (io.output.origin[0] + y) as f32 / last;
-        for pixel in output.chunks_exact_mut(LANES) {
-            pixel.copy_from_slice(&[position, 0.0, 0.0, 0.0]);
+pub(super) fn run(op: &RowCoordinate, io: &Io, _: &[Vec<f32>], _: &[&[f32]], output: &mut [f32]) {
+    let shape = io.output.shape;
+    let last = io.inputs[0].full[0] - 1;
+    output.par_chunks_mut(row_elements(shape)).enumerate().for_each(|(y, output)| {
+        let first = (io.output.origin[0] + y) * op.factor;
+        let mut pixel = vec![0.0; shape.padded_channels()];
+        for (channel, value) in pixel[..shape.channels].iter_mut().enumerate() {
+            *value = (first + channel / op.factor).min(last) as f32 / last.max(1) as f32;
         }
+        output.chunks_exact_mut(pixel.len()).for_each(|to| to.copy_from_slice(&pixel));
     });
 }

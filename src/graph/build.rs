@@ -142,11 +142,12 @@ impl Graph {
         self.push(Crop { amount: CropAmount::Like { scale } }, &[x, like], vec![])
     }
 
-    /// One channel that holds the row's place in the whole image, 0 at the top and 1 at the bottom.
+    /// A channel that holds the row's place in the whole image `x`, 0 at the top and 1 at the bottom, unshuffled by `factor` to the
+    /// size of `like`.
     ///
     /// # Errors
     /// As [`Graph::push`].
-    pub fn row_coordinate(&mut self, x: Value) -> Result<Value> {
-        self.push(RowCoordinate, &[x], vec![])
+    pub fn row_coordinate(&mut self, x: Value, like: Value, factor: usize) -> Result<Value> {
+        self.push(RowCoordinate { factor }, &[x, like], vec![])
     }
 }

@@ -69,10 +69,9 @@ impl Config {
         let image = b.input(1);
         let multiple = self.window << self.channels.len();
         let full = b.pad_to_multiple(image, multiple, Border::Replicate)?;
-        let rows = b.row_coordinate(image)?;
-        let rows = b.pad_to_multiple(rows, multiple, Border::Replicate)?;
-        let mut x = b.concat(full, rows)?;
-        x = b.pixel_unshuffle(x, 2)?;
+        let mut x = b.pixel_unshuffle(full, 2)?;
+        let rows = b.row_coordinate(image, x, 2)?;
+        x = b.concat(x, rows)?;
         x = same(&mut b, "stem", x)?;
 
         let mut skips = Vec::new();

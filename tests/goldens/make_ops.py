@@ -227,7 +227,10 @@ def pool2d(case):
 def row_coordinate(case):
     x = case.normal(1, *case.sizes("src"))
     height, width = x.shape[2:]
-    return [x], [], torch.linspace(0, 1, height, dtype=torch.float64).reshape(1, 1, height, 1).expand(1, 1, height, width)
+    below, right = case.sizes("pad")
+    rows = torch.linspace(0, 1, height, dtype=torch.float64).reshape(1, 1, height, 1).expand(1, 1, height, width)
+    y = F.pixel_unshuffle(F.pad(rows, (0, right, 0, below), mode="replicate"), case.integer("factor"))
+    return [x, case.normal(1, 2, *y.shape[2:])], [], y
 
 
 def upsample(case):

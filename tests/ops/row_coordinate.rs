@@ -2,6 +2,6 @@ use sonolume::ops::row_coordinate::RowCoordinate;
 
 use crate::harness::Case;
 
-pub fn op(_: &Case) -> RowCoordinate {
-    RowCoordinate
+pub fn op(case: &Case) -> RowCoordinate {
+    RowCoordinate { factor: case.number("factor") }
 }
