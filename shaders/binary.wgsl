@@ -1,6 +1,7 @@
-// Two tensors, element by element, then an activation.
-//   KIND 0: dst = f(alpha * a + beta * b)      KIND 1: dst = f(a * b)
-// a, dst [channels, height, width]   b of the same size (BROADCAST 0), [channels, 1, 1] (1) or [1, height, width] (2)
+// Two tensors, or three, element by element, then an activation.
+//   KIND 0: r = alpha * a + beta * g(b)      KIND 1: r = a * g(b)
+//   THEN 0: dst = f(r)    1: dst = f(then_alpha * r + then_beta * c)    2: dst = f(r * c)
+// a, c, dst [channels, height, width]   b of the same size (BROADCAST 0), [channels, 1, 1] (1) or [1, height, width] (2)
 // slope [channels], PReLU's   one invocation per pixel: an image larger than the caches goes through them once, not once for
 // every group of channels
 // Padding lanes are set to zero: the products of a long chain would leave the finite numbers.
@@ -12,16 +13,23 @@ struct Params {
     channels: u32,
     alpha: f32,
     beta: f32,
+    then_alpha: f32,
+    then_beta: f32,
 }
 
 override KIND: u32;
 override BROADCAST: u32;
+// g, as ACTIVATION and ALPHA are f.
+override SECOND: u32;
+override SECOND_ALPHA: f32;
+override THEN: u32;
 
 @group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(1) var<storage, read> a: array<elem4>;
 @group(0) @binding(2) var<storage, read> b: array<elem4>;
-@group(0) @binding(3) var<storage, read> slope: array<elem4>;
-@group(0) @binding(4) var<storage, read_write> dst: array<elem4>;
+@group(0) @binding(3) var<storage, read> c: array<elem4>;
+@group(0) @binding(4) var<storage, read> slope: array<elem4>;
+@group(0) @binding(5) var<storage, read_write> dst: array<elem4>;
 
 @compute @workgroup_size(8, 8, 1)
 fn main(@builtin(global_invocation_id) id: vec3<u32>) {
@@ -37,12 +45,18 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {
             case 2u: { other = vec4<f32>(f32(b[pixel].x)); }
             default: { other = vec4<f32>(b[at]); }
         }
+        other = function_of(SECOND, SECOND_ALPHA, other, vec4<f32>(0.0));
         let one = vec4<f32>(a[at]);
         var value: vec4<f32>;
         if KIND == 0u {
             value = params.alpha * one + params.beta * other;
         } else {
             value = one * other;
+        }
+        if THEN == 1u {
+            value = params.then_alpha * value + params.then_beta * vec4<f32>(c[at]);
+        } else if THEN == 2u {
+            value *= vec4<f32>(c[at]);
         }
         value = select(vec4<f32>(0.0), value, live4(g, params.channels));
         dst[at] = to_elem4(activate(value, vec4<f32>(slope[g])));

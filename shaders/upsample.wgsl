@@ -1,7 +1,8 @@
 // Enlarges an image by whole factors: nearest, or bilinear with or without aligned corners.
 //   dst[c, y, x] = sum over the four source pixels around (position(y), position(x)) of weight * src[c, ...]
-// or that combined with `other`: alpha * other + beta * that (COMBINE 1), other * that (2).
-// src [channels, h, w]   other, dst [channels, h*scale, w*scale]   one invocation per dst pixel: the integer divisions of its
+// or that combined with `other`: alpha * other + beta * that (COMBINE 1), other * that (2); and then with `second`, enlarged alike:
+// then_alpha * what is so far + then_beta * that (THEN 1), what is so far * that (2).
+// src, second [channels, h, w]   other, dst [channels, h*scale, w*scale]   one invocation per dst pixel: the integer divisions of its
 // position cost more than the arithmetic of its channels.
 // Positions are computed in the whole image, as exact fractions, and then moved into the tile: a pixel gets the same
 // weights in every tile.
@@ -23,6 +24,8 @@ struct Params {
     channels: u32,
     alpha: f32,
     beta: f32,
+    then_alpha: f32,
+    then_beta: f32,
 }
 
 override SCALE_Y: u32;
@@ -30,11 +33,13 @@ override SCALE_X: u32;
 // 0 nearest, 1 bilinear, 2 bilinear with aligned corners.
 override MODE: u32;
 override COMBINE: u32;
+override THEN: u32;
 
 @group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(1) var<storage, read> src: array<elem4>;
 @group(0) @binding(2) var<storage, read> other: array<elem4>;
-@group(0) @binding(3) var<storage, read_write> dst: array<elem4>;
+@group(0) @binding(3) var<storage, read> second: array<elem4>;
+@group(0) @binding(4) var<storage, read_write> dst: array<elem4>;
 
 struct Taps {
     low: u32,
@@ -65,6 +70,19 @@ fn taps(position: u32, scale: u32, full: u32, origin: u32, size: u32) -> Taps {
     );
 }
 
+struct Corners {
+    top_left: vec4<f32>,
+    top_right: vec4<f32>,
+    bottom_left: vec4<f32>,
+    bottom_right: vec4<f32>,
+}
+
+fn between(corners: Corners, down: f32, across: f32) -> vec4<f32> {
+    let top = (1.0 - across) * corners.top_left + across * corners.top_right;
+    let bottom = (1.0 - across) * corners.bottom_left + across * corners.bottom_right;
+    return (1.0 - down) * top + down * bottom;
+}
+
 @compute @workgroup_size(8, 8, 1)
 fn main(@builtin(global_invocation_id) id: vec3<u32>) {
     if id.x >= params.dst_width || id.y >= params.dst_height {
@@ -80,15 +98,37 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {
     for (var g = 0u; g < params.groups; g++) {
         var value = vec4<f32>(src[top_left + g]);
         if MODE != 0u {
-            let top = (1.0 - columns.weight) * value + columns.weight * vec4<f32>(src[top_right + g]);
-            let bottom = (1.0 - columns.weight) * vec4<f32>(src[bottom_left + g])
-                + columns.weight * vec4<f32>(src[bottom_right + g]);
-            value = (1.0 - rows.weight) * top + rows.weight * bottom;
+            value = between(
+                Corners(
+                    value,
+                    vec4<f32>(src[top_right + g]),
+                    vec4<f32>(src[bottom_left + g]),
+                    vec4<f32>(src[bottom_right + g]),
+                ),
+                rows.weight,
+                columns.weight,
+            );
         }
         if COMBINE > 0u {
             let one = vec4<f32>(other[to + g]);
-            // Padding lanes are set to zero, as in `binary`.
             value = select(params.alpha * one + params.beta * value, one * value, COMBINE == 2u);
+            if THEN > 0u {
+                var more = vec4<f32>(second[top_left + g]);
+                if MODE != 0u {
+                    more = between(
+                        Corners(
+                            more,
+                            vec4<f32>(second[top_right + g]),
+                            vec4<f32>(second[bottom_left + g]),
+                            vec4<f32>(second[bottom_right + g]),
+                        ),
+                        rows.weight,
+                        columns.weight,
+                    );
+                }
+                value = select(params.then_alpha * value + params.then_beta * more, value * more, THEN == 2u);
+            }
+            // Padding lanes are set to zero, as in `binary`.
             value = select(vec4<f32>(0.0), value, live4(g, params.channels));
         }
         dst[to + g] = to_elem4(value);

@@ -54,9 +54,14 @@ fn tanh4(x: vec4<f32>) -> vec4<f32> {
 }
 
 fn activate(x: vec4<f32>, slope: vec4<f32>) -> vec4<f32> {
-    switch ACTIVATION {
+    return function_of(ACTIVATION, ALPHA, x, slope);
+}
+
+// `function` and `alpha` as ACTIVATION and ALPHA.
+fn function_of(function: u32, alpha: f32, x: vec4<f32>, slope: vec4<f32>) -> vec4<f32> {
+    switch function {
         case 1u: { return max(x, vec4(0.0)); }
-        case 2u: { return select(ALPHA * x, x, x >= vec4(0.0)); }
+        case 2u: { return select(alpha * x, x, x >= vec4(0.0)); }
         case 3u: { return select(slope * x, x, x >= vec4(0.0)); }
         case 4u: { return x * sigmoid4(x); }
         case 5u: { return 0.5 * x * (1.0 + erf4(x * 0.7071067811865476)); }

@@ -3,62 +3,78 @@
 use pulp::Arch;
 use rayon::prelude::*;
 
-use super::{activation, clear_padding, row_elements, vectorized};
+use super::{activation, clear_padding, row_elements, scratch, vectorized};
 use crate::ops::Io;
+use crate::ops::activation::Function;
 use crate::ops::binary::{Binary, BinaryKind, Broadcast};
 use crate::tensor::LANES;
 
 pub(super) fn run(op: &Binary, io: &Io, weights: &[Vec<f32>], inputs: &[&[f32]], output: &mut [f32]) {
-    match op.kind {
-        BinaryKind::Add { alpha, beta } => each(op, io, weights, inputs, output, move |a, b| alpha * a + beta * b),
-        BinaryKind::Multiply => each(op, io, weights, inputs, output, |a, b| a * b),
-    }
-}
-
-fn each(
-    op: &Binary,
-    io: &Io,
-    weights: &[Vec<f32>],
-    inputs: &[&[f32]],
-    output: &mut [f32],
-    function: impl Fn(f32, f32) -> f32 + Sync,
-) {
     let shape = io.output.shape;
-    let (row, lanes) = (row_elements(shape), shape.padded_channels());
-    let (a, b) = (inputs[0], inputs[1]);
+    let row = row_elements(shape);
     let arch = Arch::new();
-    output.par_chunks_mut(row).zip(a.par_chunks(row)).enumerate().for_each(|(y, (output, a))| {
-        vectorized(
-            arch,
-            #[inline(always)]
-            || {
-                match op.broadcast {
-                    Broadcast::None => map(output, a, &b[y * row..], &function),
-                    Broadcast::Pooled => {
-                        for (output, a) in output.chunks_exact_mut(lanes).zip(a.chunks_exact(lanes)) {
-                            map(output, a, b, &function);
-                        }
+    output.par_chunks_mut(row).zip(inputs[0].par_chunks(row)).enumerate().for_each(|(y, (output, a))| {
+        let b = match op.broadcast {
+            Broadcast::None => &inputs[1][y * row..][..row],
+            Broadcast::Pooled => inputs[1],
+            // One channel, stored in a group of lanes.
+            Broadcast::Channel => &inputs[1][y * shape.width * LANES..][..shape.width * LANES],
+        };
+        let finish = |b: &[f32], output: &mut [f32]| {
+            vectorized(
+                arch,
+                #[inline(always)]
+                || {
+                    broadcast(op, shape.padded_channels(), a, b, output);
+                    if let Some(then) = op.then {
+                        combine(then, output, &inputs[2][y * row..][..row]);
                     }
-                    Broadcast::Channel => {
-                        // One channel, stored in a group of lanes.
-                        let b = b[y * shape.width * LANES..].iter().step_by(LANES);
-                        for ((output, a), b) in output.chunks_exact_mut(lanes).zip(a.chunks_exact(lanes)).zip(b) {
-                            for (output, a) in output.iter_mut().zip(a) {
-                                *output = function(*a, *b);
-                            }
-                        }
-                    }
-                }
-                activation::apply(op.activation, output, &weights[0]);
-            },
-        );
+                    activation::apply(op.activation, output, &weights[0]);
+                },
+            );
+        };
+        if op.second == Function::Identity {
+            finish(b, output);
+        } else {
+            scratch::with([b.len()], |[changed]| {
+                vectorized(
+                    arch,
+                    #[inline(always)]
+                    || {
+                        changed.copy_from_slice(b);
+                        activation::apply(op.second, changed, &[]);
+                    },
+                );
+                finish(changed, output);
+            });
+        }
         clear_padding(output, op.channels);
     });
 }
 
+/// The function of a row and of what `b` has for it.
 #[inline(always)]
-fn map(output: &mut [f32], a: &[f32], b: &[f32], function: impl Fn(f32, f32) -> f32) {
-    for ((output, a), b) in output.iter_mut().zip(a).zip(b) {
-        *output = function(*a, *b);
+fn broadcast(op: &Binary, lanes: usize, a: &[f32], b: &[f32], output: &mut [f32]) {
+    output.copy_from_slice(a);
+    match op.broadcast {
+        Broadcast::None => combine(op.kind, output, b),
+        Broadcast::Pooled => output.chunks_exact_mut(lanes).for_each(|pixel| combine(op.kind, pixel, b)),
+        Broadcast::Channel => {
+            for (pixel, b) in output.chunks_exact_mut(lanes).zip(b.iter().step_by(LANES)) {
+                match op.kind {
+                    BinaryKind::Add { alpha, beta } => pixel.iter_mut().for_each(|a| *a = alpha * *a + beta * b),
+                    BinaryKind::Multiply => pixel.iter_mut().for_each(|a| *a *= b),
+                }
+            }
+        }
+    }
+}
+
+/// `kind` of `a`, where the result goes, and `b`.
+#[inline(always)]
+pub(super) fn combine(kind: BinaryKind, a: &mut [f32], b: &[f32]) {
+    match kind {
+        BinaryKind::Add { alpha, beta } => a.iter_mut().zip(b).for_each(|(a, b)| *a = alpha * *a + beta * b),
+        BinaryKind::Multiply => a.iter_mut().zip(b).for_each(|(a, b)| *a *= b),
     }
 }

@@ -3,8 +3,8 @@
 use pulp::{Arch, Simd, WithSimd};
 use rayon::prelude::*;
 
+use super::binary::combine;
 use super::{clear_padding, row_elements, scratch, vectorized};
-use crate::ops::binary::BinaryKind;
 use crate::ops::upsample::{Interpolation, Upsample};
 use crate::ops::{Axis, Io};
 use crate::tensor::LANES;
@@ -38,54 +38,68 @@ fn taps(op: &Upsample, io: &Io, axis: Axis) -> Vec<Taps> {
 }
 
 pub(super) fn run(op: &Upsample, io: &Io, _: &[Vec<f32>], inputs: &[&[f32]], output: &mut [f32]) {
-    let (from, to) = (io.inputs[0].shape, io.output.shape);
-    let lanes = to.padded_channels();
+    let to = io.output.shape;
     let (rows, columns) = (taps(op, io, Axis::Vertical), taps(op, io, Axis::Horizontal));
-    let row_in = row_elements(from);
-    let arch = Arch::new();
-    let row_out = row_elements(to);
+    let (row_in, row_out) = (row_elements(io.inputs[0].shape), row_elements(to));
+    let line = Line { op, columns: &columns, lanes: to.padded_channels(), arch: Arch::new() };
     output.par_chunks_mut(row_out).zip(&rows).enumerate().for_each(|(y, (output, row))| {
-        let (top, bottom) = (&inputs[0][row.low * row_in..][..row_in], &inputs[0][row.high * row_in..][..row_in]);
+        let enlarge = |input: &[f32], blended: &mut [f32], output: &mut [f32]| {
+            let pair = [row.low, row.high].map(|row| &input[row * row_in..][..row_in]);
+            line.enlarge(pair, row.weight, blended, output);
+        };
+        // Nothing is added to what is not combined.
+        scratch::with([row_in, if op.then.is_some() { row_out } else { 0 }], |[blended, second]| {
+            enlarge(inputs[0], blended, output);
+            let Some(kind) = op.combine else { return };
+            if op.then.is_some() {
+                enlarge(inputs[2], blended, second);
+            }
+            let other = &inputs[1][y * row_out..][..row_out];
+            vectorized(
+                line.arch,
+                #[inline(always)]
+                || {
+                    combine(kind.swapped(), output, other);
+                    if let Some(then) = op.then {
+                        combine(then, output, second);
+                    }
+                },
+            );
+            clear_padding(output, to.channels);
+        });
+    });
+}
+
+/// What is the same for all rows.
+struct Line<'a> {
+    op: &'a Upsample,
+    columns: &'a [Taps],
+    lanes: usize,
+    arch: Arch,
+}
+
+impl Line<'_> {
+    /// A row of the result between two of the source, of which the second has that weight.
+    fn enlarge(&self, [top, bottom]: [&[f32]; 2], weight: f32, blended: &mut [f32], output: &mut [f32]) {
+        let Self { op, columns, lanes, arch } = *self;
         if op.mode == Interpolation::Nearest {
-            for (pixel, column) in output.chunks_exact_mut(lanes).zip(&columns) {
+            for (pixel, column) in output.chunks_exact_mut(lanes).zip(columns) {
                 let (pixel, _) = pixel.as_chunks_mut::<LANES>();
                 let (source, _) = top[column.low * lanes..].as_chunks::<LANES>();
                 pixel.iter_mut().zip(source).for_each(|(value, source)| *value = *source);
             }
-        } else {
-            scratch::with([row_in], |[blended]| {
-                vectorized(
-                    arch,
-                    #[inline(always)]
-                    || {
-                        for ((value, a), b) in blended.iter_mut().zip(top).zip(bottom) {
-                            *value = (1.0 - row.weight) * a + row.weight * b;
-                        }
-                    },
-                );
-                arch.dispatch(Stretch { input: blended, lanes, columns: &columns, output });
-            });
+            return;
         }
-        if let Some(kind) = op.combine {
-            let other = &inputs[1][y * row_out..][..row_out];
-            vectorized(
-                arch,
-                #[inline(always)]
-                || match kind {
-                    BinaryKind::Add { alpha, beta } => combine(output, other, |a, b| alpha * a + beta * b),
-                    BinaryKind::Multiply => combine(output, other, |a, b| a * b),
-                },
-            );
-            clear_padding(output, to.channels);
-        }
-    });
-}
-
-/// `function(other, output)` instead of `output`.
-#[inline(always)]
-fn combine(output: &mut [f32], other: &[f32], function: impl Fn(f32, f32) -> f32) {
-    for (value, other) in output.iter_mut().zip(other) {
-        *value = function(*other, *value);
+        vectorized(
+            arch,
+            #[inline(always)]
+            || {
+                for ((value, a), b) in blended.iter_mut().zip(top).zip(bottom) {
+                    *value = (1.0 - weight) * a + weight * b;
+                }
+            },
+        );
+        arch.dispatch(Stretch { input: blended, lanes, columns, output });
     }
 }
 

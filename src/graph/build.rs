@@ -60,7 +60,7 @@ impl Graph {
         } else {
             Broadcast::None
         };
-        self.push(Binary { channels, kind, broadcast, activation: Function::Identity }, &[a, b], vec![])
+        self.push(Binary::new(channels, kind, broadcast), &[a, b], vec![])
     }
 
     /// The channels of `a`, then those of `b`.
@@ -101,7 +101,7 @@ impl Graph {
     /// # Errors
     /// As [`Graph::push`].
     pub fn upsample(&mut self, x: Value, factor: usize, mode: Interpolation) -> Result<Value> {
-        self.push(Upsample { scale: [factor; 2], mode, combine: None }, &[x], vec![])
+        self.push(Upsample { scale: [factor; 2], mode, combine: None, then: None }, &[x], vec![])
     }
 
     /// The largest or the mean value of non-overlapping squares.

@@ -63,10 +63,14 @@ fn fold_padding(nodes: &mut Vec<Node>, mut node: Node, uses: &[usize]) -> Node {
 
 /// Lets the producer of one of `node`'s inputs do its work; gives `node` back if none can.
 fn absorb(nodes: &mut Vec<Node>, node: Node, uses: &[usize]) -> Option<Node> {
-    // A convolution first: it can also take an activation that follows.
-    let enlarged = |value| nodes.iter().any(|node| node.output == value && matches!(node.op, Op::Upsample(_)));
+    // A convolution first: it can also take an activation that follows. What enlarges last.
+    let rank = |value| match nodes.iter().find(|node| node.output == value).map(|node| &node.op) {
+        Some(Op::Conv2d(_) | Op::Linear(_)) => 0,
+        Some(Op::Upsample(_)) => 2,
+        _ => 1,
+    };
     let mut order: Vec<_> = node.inputs.iter().copied().enumerate().collect();
-    order.sort_by_key(|&(_, value)| enlarged(value));
+    order.sort_by_key(|&(_, value)| rank(value));
     for (index, input) in order {
         if let Some(producer) = sole_producer(nodes, input, uses)
             && let Some(mut merged) = merge(&nodes[producer], &node, index)
@@ -74,7 +78,10 @@ fn absorb(nodes: &mut Vec<Node>, node: Node, uses: &[usize]) -> Option<Node> {
             // At the later place, where both operators' inputs exist.
             nodes.remove(producer);
             merged.output = node.output;
-            nodes.push(merged);
+            // It may take in more of them.
+            if let Some(merged) = absorb(nodes, merged, uses) {
+                nodes.push(merged);
+            }
             return None;
         }
     }
@@ -96,11 +103,18 @@ fn merge(first: &Node, second: &Node, index: usize) -> Option<Node> {
             *open_activation(&mut merged.op, false)? = affine.activation;
             Some(merged)
         }
+        Op::Upsample(upsample) if index == 1 => modulated(first, second, upsample),
         Op::Binary(binary)
             if binary.broadcast == Broadcast::None && index < 2 && second.inputs[0] != second.inputs[1] =>
         {
-            if let Op::Upsample(upsample) = &first.op {
-                return combined(first, upsample, second, binary, index);
+            match &first.op {
+                Op::Upsample(upsample) => return combined(first, upsample, second, binary, index),
+                Op::Activation(activation) => return activated(first, activation.function, second, binary, index),
+                Op::Binary(inner) => return chained(first, inner, second, binary, index),
+                _ => {}
+            }
+            if binary.then.is_some() || binary.second != Function::Identity {
+                return None;
             }
             let BinaryKind::Add { alpha, beta } = binary.kind else { return None };
             let (own, other) = if index == 0 { (alpha, beta) } else { (beta, alpha) };
@@ -139,14 +153,54 @@ fn merge(first: &Node, second: &Node, index: usize) -> Option<Node> {
 
 /// An enlarged image and a function of it and another one.
 fn combined(first: &Node, upsample: &Upsample, second: &Node, binary: &Binary, index: usize) -> Option<Node> {
-    let combine = match binary.kind {
-        _ if binary.activation != Function::Identity || upsample.combine.is_some() => return None,
-        BinaryKind::Add { alpha, beta } if index == 0 => BinaryKind::Add { alpha: beta, beta: alpha },
-        kind => kind,
-    };
+    let plain = binary.activation == Function::Identity && binary.second == Function::Identity && binary.then.is_none();
+    if !plain || upsample.combine.is_some() {
+        return None;
+    }
+    let combine = if index == 0 { binary.kind.swapped() } else { binary.kind };
     let mut merged = first.clone();
     merged.op = Upsample { combine: Some(combine), ..upsample.clone() }.into();
     merged.inputs.push(second.inputs[1 - index]);
+    Some(merged)
+}
+
+/// An image combined with one enlarged image and that with another.
+fn modulated(first: &Node, second: &Node, upsample: &Upsample) -> Option<Node> {
+    let Op::Upsample(inner) = &first.op else { return None };
+    let alike = (inner.scale, inner.mode) == (upsample.scale, upsample.mode);
+    if !alike || inner.combine.is_none() || inner.then.is_some() || upsample.then.is_some() {
+        return None;
+    }
+    let mut merged = first.clone();
+    merged.op = Upsample { then: upsample.combine, ..inner.clone() }.into();
+    merged.inputs.push(second.inputs[0]);
+    Some(merged)
+}
+
+/// A function of one image and of an activation of another.
+fn activated(first: &Node, function: Function, second: &Node, binary: &Binary, index: usize) -> Option<Node> {
+    if function == Function::PRelu || binary.second != Function::Identity || (index == 0 && binary.then.is_some()) {
+        return None;
+    }
+    let mut merged = second.clone();
+    let kind = if index == 0 { binary.kind.swapped() } else { binary.kind };
+    merged.op = Binary { second: function, kind, ..binary.clone() }.into();
+    merged.inputs[0] = second.inputs[1 - index];
+    merged.inputs[1] = first.inputs[0];
+    Some(merged)
+}
+
+/// A function of two images and one of that and a third.
+fn chained(first: &Node, inner: &Binary, second: &Node, outer: &Binary, index: usize) -> Option<Node> {
+    let open = inner.then.is_none() && inner.activation == Function::Identity;
+    if !open || outer.then.is_some() || outer.second != Function::Identity {
+        return None;
+    }
+    let mut merged = first.clone();
+    let then = if index == 0 { outer.kind } else { outer.kind.swapped() };
+    merged.op = Binary { then: Some(then), activation: outer.activation, ..inner.clone() }.into();
+    merged.inputs.push(second.inputs[1 - index]);
+    merged.params.extend(second.params.iter().cloned());
     Some(merged)
 }
 

@@ -1,7 +1,8 @@
-//! Two tensors, element by element, then an activation: sums, products, and gates by a pooled value or a map.
+//! Two tensors, or three, element by element, then an activation: sums, products, and gates by a pooled value or a map.
 //!
-//! `a` and the result are `[channels, height, width]`; `b` is of the same size, or `[channels, 1, 1]`, or
-//! `[1, height, width]`. `f(alpha * a + beta * b)` is `torch.add`, `f(a * b)` is `torch.mul`.
+//! `a`, `c` and the result are `[channels, height, width]`; `b` is of `a`'s size, or `[channels, 1, 1]`, or
+//! `[1, height, width]`. `alpha * a + beta * b` is `torch.add`, `a * b` is `torch.mul`; the result is `f(a . g(b))` or
+//! `f((a . g(b)) . c)`, each `.` one of the two.
 
 use super::activation::Function;
 use super::dispatch::{self, Binding, Dispatch, Shader, Traits, WORKGROUP, params};
@@ -24,6 +25,23 @@ pub enum BinaryKind {
 }
 
 impl BinaryKind {
+    /// The same of the inputs in the other order.
+    pub(crate) fn swapped(self) -> Self {
+        match self {
+            Self::Add { alpha, beta } => Self::Add { alpha: beta, beta: alpha },
+            Self::Multiply => Self::Multiply,
+        }
+    }
+
+    /// The kernels' number of a function that may be missing, and its factors.
+    pub(super) fn optional(kind: Option<Self>) -> (u32, f32, f32) {
+        match kind {
+            None => (0, 0.0, 0.0),
+            Some(Self::Add { alpha, beta }) => (1, alpha, beta),
+            Some(Self::Multiply) => (2, 0.0, 0.0),
+        }
+    }
+
     /// Floating-point operations of an element.
     pub(super) fn flops(self) -> u64 {
         if self == Self::Multiply { 1 } else { 3 }
@@ -43,7 +61,7 @@ pub enum Broadcast {
     Channel = 2,
 }
 
-/// The operator. Inputs: `a`, `b`. Parameters: the slopes if the activation is PReLU.
+/// The operator. Inputs: `a`, `b`, then `c` if there is [`then`](Self::then). Parameters: the slopes if the activation is PReLU.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Binary {
     /// Channels of the first input and of the output.
@@ -52,12 +70,26 @@ pub struct Binary {
     pub kind: BinaryKind,
     /// The second input's size.
     pub broadcast: Broadcast,
+    /// Function applied to the second input before all else; not PReLU.
+    pub second: Function,
+    /// What is made of that, as the function's `a`, and of the third input.
+    pub then: Option<BinaryKind>,
     /// Function applied to the result.
     pub activation: Function,
 }
 
+impl Binary {
+    /// `kind` of two tensors, the second's size being `broadcast`.
+    pub fn new(channels: usize, kind: BinaryKind, broadcast: Broadcast) -> Self {
+        let identity = Function::Identity;
+        Self { channels, kind, broadcast, second: identity, then: None, activation: identity }
+    }
+}
+
 params! {
-    struct Params { width: u32, height: u32, groups: u32, channels: u32, alpha: f32, beta: f32 }
+    struct Params {
+        width: u32, height: u32, groups: u32, channels: u32, alpha: f32, beta: f32, then_alpha: f32, then_beta: f32,
+    }
 }
 
 /// The kernels of this operator.
@@ -73,10 +105,12 @@ static SHADER: Shader = Shader {
 impl Operator for Binary {
     fn channels(&self, inputs: &[usize]) -> Result<usize> {
         let second = if self.broadcast == Broadcast::Channel { 1 } else { self.channels };
-        if inputs != [self.channels, second] || self.channels == 0 {
+        let expected = [self.channels, second, self.channels];
+        let expected = if self.then.is_some() { &expected[..] } else { &expected[..2] };
+        if inputs != expected || self.channels == 0 || self.second == Function::PRelu {
             return Err(Error::shape(format!(
-                "binary operator: inputs of {inputs:?} channels, {} and {second} are expected",
-                self.channels
+                "binary operator: inputs of {inputs:?} channels behind {:?}, {expected:?} are expected",
+                self.second
             )));
         }
         Ok(self.channels)
@@ -84,10 +118,10 @@ impl Operator for Binary {
 
     fn size(&self, _: Axis, inputs: &[usize]) -> Result<usize> {
         let second = if self.broadcast == Broadcast::Pooled { 1 } else { inputs[0] };
-        if inputs[1] != second {
+        let third = inputs.get(2).copied().unwrap_or(inputs[0]);
+        if [inputs[1], third] != [second, inputs[0]] {
             return Err(Error::shape(format!(
-                "binary operator: the second input has {} pixels, {second} are expected",
-                inputs[1]
+                "binary operator: inputs of {inputs:?} pixels, of which the second should have {second}"
             )));
         }
         Ok(inputs[0])
@@ -103,7 +137,9 @@ impl Operator for Binary {
 
     fn flops(&self, io: &Io) -> u64 {
         let shape = io.output.shape;
-        (self.kind.flops() + self.activation.flops()) * (shape.channels * shape.height * shape.width) as u64
+        let functions = self.second.flops() + self.activation.flops();
+        (self.kind.flops() + self.then.map_or(0, BinaryKind::flops) + functions)
+            * (shape.channels * shape.height * shape.width) as u64
     }
 
     fn dispatches(&self, io: &Io, _: Traits) -> Result<Vec<Dispatch>> {
@@ -112,6 +148,7 @@ impl Operator for Binary {
             BinaryKind::Add { alpha, beta } => (0, alpha, beta),
             BinaryKind::Multiply => (1, 0.0, 0.0),
         };
+        let (then, then_alpha, then_beta) = BinaryKind::optional(self.then);
         let params = Params {
             width: to_u32(shape.width)?,
             height: to_u32(shape.height)?,
@@ -119,14 +156,30 @@ impl Operator for Binary {
             channels: to_u32(shape.channels)?,
             alpha,
             beta,
+            then_alpha,
+            then_beta,
         };
-        let mut constants = vec![("KIND", f64::from(kind)), ("BROADCAST", f64::from(self.broadcast as u32))];
+        let [(_, second), (_, second_alpha)] = self.second.constants();
+        let mut constants = vec![
+            ("KIND", f64::from(kind)),
+            ("BROADCAST", f64::from(self.broadcast as u32)),
+            ("SECOND", second),
+            ("SECOND_ALPHA", second_alpha),
+            ("THEN", f64::from(then)),
+        ];
         constants.extend(self.activation.constants());
         Ok(vec![Dispatch {
             shader: &SHADER,
             constants,
             params: params.bytes(),
-            bindings: vec![Binding::Input(0), Binding::Input(1), Binding::Weight(0), Binding::Output],
+            // Without a third input its binding is not read.
+            bindings: vec![
+                Binding::Input(0),
+                Binding::Input(1),
+                Binding::Input(if self.then.is_some() { 2 } else { 0 }),
+                Binding::Weight(0),
+                Binding::Output,
+            ],
             workgroups: [params.width.div_ceil(WORKGROUP), params.height.div_ceil(WORKGROUP), 1],
         }])
     }

@@ -34,7 +34,9 @@ impl Operator for RowCoordinate {
     fn channels(&self, inputs: &[usize]) -> Result<usize> {
         match (inputs, self.factor.checked_mul(self.factor)) {
             ([_, _], Some(area)) if area > 0 => Ok(area),
-            _ => Err(Error::shape(format!("the row coordinate by {} cannot take {} inputs", self.factor, inputs.len()))),
+            _ => {
+                Err(Error::shape(format!("the row coordinate by {} cannot take {} inputs", self.factor, inputs.len())))
+            }
         }
     }
 

@@ -1,7 +1,7 @@
 //! Enlarges an image by whole factors, as `torch.nn.functional.interpolate` with an integer `scale_factor`.
 //!
 //! `src` is `[channels, h, w]`, the result `[channels, h * scale, w * scale]`, perhaps combined with an image of that size as by
-//! [`binary`](super::binary). Output pixel `i` of an axis stands at
+//! [`binary`](super::binary), and that with a second source enlarged in the same way: `other * gain + offset`. Output pixel `i` of an axis stands at
 //! - nearest: source pixel `i / scale`, rounded down;
 //! - bilinear: `max((i + 0.5) / scale - 0.5, 0)`, between the two pixels around it;
 //! - bilinear with aligned corners: `i (n - 1) / (n scale - 1)`, `n` the source's whole size on the axis.
@@ -27,7 +27,8 @@ pub enum Interpolation {
     },
 }
 
-/// The operator. Pairs are `[vertical, horizontal]`. Inputs: `src`, then what it is combined with if it is.
+/// The operator. Pairs are `[vertical, horizontal]`. Inputs: `src`, then what it is combined with if it is, then the second
+/// source if there is one.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Upsample {
     /// Output pixels for each input pixel.
@@ -36,6 +37,8 @@ pub struct Upsample {
     pub mode: Interpolation,
     /// What is made of the second input, as the function's `a`, and the enlarged image, its `b`.
     pub combine: Option<BinaryKind>,
+    /// What is made of that, as the function's `a`, and the second source enlarged, its `b`. Not without [`combine`](Self::combine).
+    pub then: Option<BinaryKind>,
 }
 
 impl Upsample {
@@ -64,7 +67,7 @@ params! {
     struct Params {
         src_width: u32, src_height: u32, src_left: u32, src_top: u32, full_width: u32, full_height: u32,
         dst_width: u32, dst_height: u32, dst_left: u32, dst_top: u32, groups: u32, channels: u32,
-        alpha: f32, beta: f32,
+        alpha: f32, beta: f32, then_alpha: f32, then_beta: f32,
     }
 }
 
@@ -80,13 +83,15 @@ static SHADER: Shader = Shader {
 
 impl Operator for Upsample {
     fn channels(&self, inputs: &[usize]) -> Result<usize> {
-        match inputs {
-            [channels] if self.combine.is_none() && !self.scale.contains(&0) => Ok(*channels),
-            [channels, other] if self.combine.is_some() && channels == other && !self.scale.contains(&0) => {
-                Ok(*channels)
-            }
-            _ => Err(Error::shape(format!("upsampling by {:?} cannot take inputs of {inputs:?} channels", self.scale))),
+        let expected = 1 + usize::from(self.combine.is_some()) + usize::from(self.then.is_some());
+        let fits = inputs.len() == expected && inputs.iter().all(|channels| *channels == inputs[0]);
+        if !fits || self.scale.contains(&0) || (self.then.is_some() && self.combine.is_none()) {
+            return Err(Error::shape(format!(
+                "upsampling by {:?} cannot take inputs of {inputs:?} channels",
+                self.scale
+            )));
         }
+        Ok(inputs[0])
     }
 
     fn size(&self, axis: Axis, inputs: &[usize]) -> Result<usize> {
@@ -95,9 +100,12 @@ impl Operator for Upsample {
             .checked_mul(scale)
             .filter(|&size| size > 0)
             .ok_or_else(|| Error::shape(format!("{} pixels cannot be upsampled by {scale}", inputs[0])))?;
-        match inputs.get(1) {
-            Some(&other) if other != size => {
+        match inputs {
+            [_, other, ..] if *other != size => {
                 Err(Error::shape(format!("upsampling to {size} pixels cannot be combined with {other} pixels")))
+            }
+            [first, _, second] if first != second => {
+                Err(Error::shape(format!("upsampling {first} pixels cannot be combined with upsampling {second}")))
             }
             _ => Ok(size),
         }
@@ -119,7 +127,9 @@ impl Operator for Upsample {
     fn flops(&self, io: &Io) -> u64 {
         let shape = io.output.shape;
         let each = if self.mode == Interpolation::Nearest { 0 } else { 9 };
-        (each + self.combine.map_or(0, BinaryKind::flops)) * (shape.channels * shape.height * shape.width) as u64
+        let sources = 1 + u64::from(self.then.is_some());
+        let combined: u64 = [self.combine, self.then].into_iter().flatten().map(BinaryKind::flops).sum();
+        (sources * each + combined) * (shape.channels * shape.height * shape.width) as u64
     }
 
     fn dispatches(&self, io: &Io, _: Traits) -> Result<Vec<Dispatch>> {
@@ -137,11 +147,8 @@ impl Operator for Upsample {
         }
         // Twice a position must fit.
         to_u32(to.full[0].max(to.full[1]).saturating_mul(4))?;
-        let (combine, alpha, beta) = match self.combine {
-            None => (0, 0.0, 0.0),
-            Some(BinaryKind::Add { alpha, beta }) => (1, alpha, beta),
-            Some(BinaryKind::Multiply) => (2, 0.0, 0.0),
-        };
+        let (combine, alpha, beta) = BinaryKind::optional(self.combine);
+        let (then, then_alpha, then_beta) = BinaryKind::optional(self.then);
         let params = Params {
             src_width: to_u32(from.shape.width)?,
             src_height: to_u32(from.shape.height)?,
@@ -157,6 +164,8 @@ impl Operator for Upsample {
             channels: to_u32(to.shape.channels)?,
             alpha,
             beta,
+            then_alpha,
+            then_beta,
         };
         Ok(vec![Dispatch {
             shader: &SHADER,
@@ -165,10 +174,16 @@ impl Operator for Upsample {
                 ("SCALE_X", self.scale[1] as f64),
                 ("MODE", f64::from(self.code())),
                 ("COMBINE", f64::from(combine)),
+                ("THEN", f64::from(then)),
             ],
             params: params.bytes(),
-            // If nothing is combined the second binding is not read.
-            bindings: vec![Binding::Input(0), Binding::Input(usize::from(combine > 0)), Binding::Output],
+            // What is not combined is not read by its binding.
+            bindings: vec![
+                Binding::Input(0),
+                Binding::Input(usize::from(combine > 0)),
+                Binding::Input(if then > 0 { 2 } else { 0 }),
+                Binding::Output,
+            ],
             workgroups: [params.dst_width.div_ceil(WORKGROUP), params.dst_height.div_ceil(WORKGROUP), 1],
         }])
     }

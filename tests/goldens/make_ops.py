@@ -63,8 +63,8 @@ def cases(stem):
             yield Case(line, fields)
 
 
-def activate(case, x, slopes=None):
-    name, _, slope = case.text("act").partition(":")
+def activate(case, x, slopes=None, field="act"):
+    name, _, slope = case.text(field).partition(":")
     return {
         "none": lambda: x,
         "relu": lambda: F.relu(x),
@@ -242,11 +242,18 @@ def upsample(case):
     if case.text("kind") == "none":
         return [x], [], y
     other = case.normal(*y.shape)
-    return [x, other], [], combined(case, other, y)
+    y = combined(case, other, y)
+    if case.text("then") == "none":
+        return [x, other], [], y
+    second = case.normal(*x.shape)
+    enlarged = F.interpolate(second, scale_factor=scale, mode="nearest" if mode == "nearest" else "bilinear", **options)
+    return [x, other, second], [], combined(case, y, enlarged, "then", "then_")
 
 
-def combined(case, a, b):
-    return a * b if case.text("kind") == "multiply" else case.real("alpha") * a + case.real("beta") * b
+def combined(case, a, b, field="kind", prefix=""):
+    if case.text(field) == "multiply":
+        return a * b
+    return case.real(f"{prefix}alpha") * a + case.real(f"{prefix}beta") * b
 
 
 def normalized(case, x):
@@ -341,9 +348,13 @@ def binary(case):
     a = case.normal(1, channels, height, width)
     shapes = {"none": (channels, height, width), "pooled": (channels, 1, 1), "channel": (1, height, width)}
     b = case.normal(1, *shapes[case.text("broadcast")])
-    y = combined(case, a, b)
+    inputs = [a, b]
+    y = combined(case, a, activate(case, b, field="second"))
+    if case.text("then") != "none":
+        inputs.append(case.normal(1, channels, height, width))
+        y = combined(case, y, inputs[2], "then", "then_")
     slopes = slopes_of(case, channels)
-    return [a, b], slopes, activate(case, y, *slopes)
+    return inputs, slopes, activate(case, y, *slopes)
 
 
 def gate(case):

@@ -9,7 +9,12 @@ pub fn op(case: &Case) -> Activation {
 
 /// The field `act`: a function's name, with LeakyReLU's slope behind a colon.
 pub fn function(case: &Case) -> Function {
-    let text = case.text("act");
+    named(case, "act")
+}
+
+/// The same of another field.
+pub fn named(case: &Case, field: &str) -> Function {
+    let text = case.text(field);
     let (name, slope) = text.split_once(':').unwrap_or((text, "0"));
     match name {
         "none" => Function::Identity,

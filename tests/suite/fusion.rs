@@ -169,7 +169,7 @@ fn enlarged_images_are_combined_as_they_are_made() {
             let (small, large) = (graph.input(5), graph.scaled_input(5, [Scale::new(2, 1); 2]));
             let enlarged = graph.upsample(small, 2, mode).unwrap();
             let inputs = if enlarged_first { [enlarged, large] } else { [large, enlarged] };
-            let binary = Binary { channels: 5, kind, broadcast: Broadcast::None, activation: Function::Identity };
+            let binary = Binary::new(5, kind, Broadcast::None);
             let output = graph.push(binary, &inputs, vec![]).unwrap();
             graph.set_output(output);
             let fused = graph.fused().unwrap();
@@ -186,6 +186,86 @@ fn enlarged_images_are_combined_as_they_are_made() {
     }
 }
 
+/// What a graph and its fused form, of so many operators, answer on the CPU: the same bits.
+fn same_when_fused(what: &str, graph: Graph, left: usize, shapes: &[Shape]) {
+    let fused = graph.fused().unwrap();
+    assert_eq!(fused.nodes().len(), left, "{what}");
+    let image = |shape: &Shape| HostTensor::new(*shape, values(shape.elements().unwrap())).unwrap();
+    let images: Vec<HostTensor> = shapes.iter().map(image).collect();
+    let places: Vec<Place> = shapes.iter().copied().map(Place::whole).collect();
+    let [expected, actual] = [graph, fused].map(|graph| {
+        let plan = graph.plan(&places).unwrap();
+        CpuRunner::new(Arc::new(graph)).unwrap().run(&plan, &images).unwrap().remove(0)
+    });
+    assert_eq!(actual.data(), expected.data(), "{what}");
+}
+
+#[test]
+fn gain_and_offset_are_enlarged_and_combined_as_one() {
+    let shapes = [Shape::new(5, 4, 3), Shape::new(5, 4, 3), Shape::new(5, 8, 6)];
+    let mode = Interpolation::Bilinear { align_corners: false };
+    // With gain and offset enlarged alike there is one operator, else there are two; so if another one reads the product.
+    for (other_mode, is_result, left) in [(mode, false, 1), (Interpolation::Nearest, false, 2), (mode, true, 2)] {
+        for offset_first in [false, true] {
+            let mut graph = Graph::new();
+            let (gain, offset) = (graph.input(5), graph.input(5));
+            let image = graph.scaled_input(5, [Scale::new(2, 1); 2]);
+            let gain = graph.upsample(gain, 2, mode).unwrap();
+            let offset = graph.upsample(offset, 2, other_mode).unwrap();
+            let product = graph.multiply(image, gain).unwrap();
+            let (a, b) = if offset_first { (offset, product) } else { (product, offset) };
+            let sum = graph.scaled_add(a, 0.5, b, -3.0).unwrap();
+            graph.set_output(sum);
+            if is_result {
+                graph.add_output(product);
+            }
+            same_when_fused(&format!("{other_mode:?} {is_result} {offset_first}"), graph, left, &shapes);
+        }
+    }
+}
+
+#[test]
+fn a_chain_of_functions_of_elements_is_one_operator() {
+    let shape = Shape::new(3, 5, 7);
+    for order in 0..4 {
+        let mut graph = Graph::new();
+        let [x, signal, image] = [(); 3].map(|()| graph.input(3));
+        let gate = graph.activation(signal, Function::Tanh).unwrap();
+        let product = if order % 2 == 0 { graph.multiply(x, gate) } else { graph.multiply(gate, x) }.unwrap();
+        let (a, b) = if order / 2 == 0 { (image, product) } else { (product, image) };
+        let sum = graph.scaled_add(a, 2.0, b, -0.5).unwrap();
+        let output = graph.activation(sum, Function::LeakyRelu { slope: 0.1 }).unwrap();
+        graph.set_output(output);
+        same_when_fused(&format!("order {order}"), graph, 1, &[shape; 3]);
+    }
+    // A result is written; so is what is read twice, and a fourth image comes by itself.
+    let mut graph = Graph::new();
+    let [x, signal, image] = [(); 3].map(|()| graph.input(3));
+    let gate = graph.activation(signal, Function::Tanh).unwrap();
+    let square = graph.multiply(gate, gate).unwrap();
+    let product = graph.multiply(x, square).unwrap();
+    let sum = graph.add(product, image).unwrap();
+    let output = graph.add(sum, signal).unwrap();
+    graph.set_output(output);
+    graph.add_output(sum);
+    same_when_fused("twice", graph, 4, &[shape; 3]);
+}
+
+/// A sum of a convolution and of a product is the convolution's residual: its result is then not written.
+#[test]
+fn a_convolution_takes_a_sum_before_others_do() {
+    let mut graph = Graph::new();
+    let [x, y] = [(); 2].map(|()| graph.input(4));
+    let product = graph.multiply(x, y).unwrap();
+    let conv = Conv2d::same(4, 4, 3, Border::Zero);
+    let filtered = graph.push(conv, &[x], vec![param("weight", vec![4, 4, 3, 3])]).unwrap();
+    let sum = graph.add(product, filtered).unwrap();
+    graph.set_output(sum);
+    let fused = graph.fused().unwrap();
+    let stems: Vec<&str> = fused.nodes().iter().map(|node| node.op.stem()).collect();
+    assert_eq!(stems, ["binary", "conv2d"]);
+}
+
 /// A padding by nothing and a cut of nothing are not run, and what they would have copied is not given away meanwhile.
 #[test]
 fn what_adds_or_cuts_nothing_is_not_run() {
@@ -194,7 +274,7 @@ fn what_adds_or_cuts_nothing_is_not_run() {
     let pad = Pad { amount: PadAmount::ToMultiple([8, 4]), border: Border::Replicate };
     let padded = graph.push(pad.clone(), &[image], vec![]).unwrap();
     let again = graph.push(pad, &[padded], vec![]).unwrap();
-    let binary = |kind| Binary { channels: 3, kind, broadcast: Broadcast::None, activation: Function::Identity };
+    let binary = |kind| Binary::new(3, kind, Broadcast::None);
     let bright = graph.push(Activation { channels: 3, function: Function::Sigmoid }, &[again], vec![]).unwrap();
     let sum = graph.push(binary(BinaryKind::Add { alpha: 1.0, beta: 1.0 }), &[bright, padded], vec![]).unwrap();
     let cut = graph.push(Crop { amount: CropAmount::Like { scale: [1, 1] } }, &[sum, image], vec![]).unwrap();
