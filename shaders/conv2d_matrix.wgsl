@@ -26,6 +26,8 @@ struct Params {
     dst_pixels: u32,
     // Of a row of `weight`.
     weight_groups: u32,
+    // See lib/store.wgsl.
+    line: u32,
 }
 
 override KERNEL_HEIGHT: u32;

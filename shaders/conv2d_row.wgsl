@@ -18,6 +18,8 @@ struct Params {
     group: u32,
     block: u32,
     row: u32,
+    // See lib/store.wgsl.
+    line: u32,
 }
 
 override KERNEL_HEIGHT: u32;

@@ -17,6 +17,8 @@ struct Params {
     // Length of a matrix of weights, and its pixels.
     matrix: u32,
     matrix_pixels: u32,
+    // See lib/store.wgsl.
+    line: u32,
 }
 
 const INVOCATIONS = 32u;

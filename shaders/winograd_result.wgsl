@@ -15,6 +15,8 @@ struct Params {
     patches: u32,
     // Patches from point to point.
     matrix: u32,
+    // See lib/store.wgsl.
+    line: u32,
 }
 
 @group(0) @binding(0) var<uniform> params: Params;

@@ -501,10 +501,10 @@ impl GpuRunner {
     }
 
     fn key(&self, plan: &Plan) -> Key {
-        let minding = plan.steps.iter().filter(|step| self.graph.nodes()[step.node].op.minds_parity(self.traits));
+        let parity = |step: &Step| self.graph.nodes()[step.node].op.parity(&step.io, self.traits);
         Key {
             shapes: plan.inputs.iter().map(|(_, place)| place.shape).collect(),
-            odd: minding.map(|step| step.io.output.origin.map(|origin| origin % 2 == 1)).collect(),
+            odd: plan.steps.iter().filter_map(parity).collect(),
         }
     }
 

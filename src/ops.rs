@@ -151,10 +151,10 @@ pub trait Operator: Send + Sync {
     /// Floating-point operations of one execution; a multiply-add counts two.
     fn flops(&self, io: &Io) -> u64;
 
-    /// Whether the launches' number and size depend on whether the output begins at an even row and column of the whole image.
-    fn minds_parity(&self, traits: Traits) -> bool {
-        let _ = traits;
-        false
+    /// Whether what is computed begins at an odd row and column of the whole image, if the launches' number and size depend on it.
+    fn parity(&self, io: &Io, traits: Traits) -> Option<[bool; 2]> {
+        let _ = (io, traits);
+        None
     }
 
     /// The kernel launches that compute `io.output` on a device with these `traits`, one after the other.

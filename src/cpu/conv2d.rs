@@ -23,6 +23,8 @@ pub(super) struct Fused<'a> {
     pub(super) second: Option<(&'a [f32], usize)>,
     /// A gate of the result: its channels, its function and the slopes of that.
     pub(super) gate: Option<(usize, Function, &'a [f32])>,
+    /// The factor of a pixel shuffle of the result, which has whole groups of channels.
+    pub(super) shuffle: Option<usize>,
 }
 
 /// One convolution to compute, whichever the algorithm. `norm` and `second` are those of [`Fused`].
@@ -79,7 +81,8 @@ pub(super) fn run_fused(
     output: &mut [f32],
 ) {
     let residual = op.residual.map(|when| (when, inputs[1]));
-    let epilogue = Epilogue { activation: op.activation, values: &weights[1], residual, gate: fused.gate };
+    let Fused { gate, shuffle, .. } = fused;
+    let epilogue = Epilogue { activation: op.activation, values: &weights[1], residual, gate, shuffle };
     let (weight, src) = (&weights[0], inputs[0]);
     if op.is_depthwise() {
         return depthwise::run(op, io, weight, src, &epilogue, output);

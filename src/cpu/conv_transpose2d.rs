@@ -32,7 +32,8 @@ pub(super) fn run(op: &ConvTranspose2d, io: &Io, weights: &[Vec<f32>], inputs: &
     let (from, to) = (io.inputs[0].shape, io.output.shape);
     let (lanes_in, lanes_out) = (from.padded_channels(), to.padded_channels());
     let src = inputs[0];
-    let epilogue = Epilogue { activation: op.activation, values: &weights[1], residual: None, gate: None };
+    let epilogue =
+        Epilogue { activation: op.activation, values: &weights[1], residual: None, gate: None, shuffle: None };
     let tiling = Tiling::new(lanes_out);
     let (stride, start) = (tiling.stride(), tiling.pad(epilogue.bias()));
     let [stride_y, stride_x] = op.stride;

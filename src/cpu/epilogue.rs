@@ -1,4 +1,4 @@
-//! What is fused into the store of a matrix product: bias, activation, residual, gate.
+//! What is fused into the store of a matrix product: bias, activation, residual, gate, pixel shuffle.
 
 use pulp::{Arch, Simd, WithSimd};
 
@@ -8,7 +8,7 @@ use crate::ops::activation::Function;
 use crate::ops::conv2d::Residual;
 use crate::tensor::LANES;
 
-/// Activation and residual, or a gate.
+/// Activation and residual, perhaps behind a pixel shuffle, or a gate.
 pub(super) struct Epilogue<'a> {
     pub(super) activation: Function,
     /// Bias, then PReLU's slopes, each one for each stored channel.
@@ -16,6 +16,19 @@ pub(super) struct Epilogue<'a> {
     pub(super) residual: Option<(Residual, &'a [f32])>,
     /// Channels of a gate's result and its function: the first half of the product, activated, times the second.
     pub(super) gate: Option<(usize, Function, &'a [f32])>,
+    /// The factor of a pixel shuffle of the product, in which the channels of each place of the square that becomes of a pixel are
+    /// together. The residual, after the activation, is then of the shuffled size.
+    pub(super) shuffle: Option<usize>,
+}
+
+/// Where products go.
+pub(super) struct Target<'a> {
+    /// The output's line that a line of products becomes; behind a pixel shuffle its lines.
+    pub(super) line: &'a mut [f32],
+    /// The first product's pixel in its line.
+    pub(super) first: usize,
+    /// The line's first element in the whole output.
+    pub(super) at: usize,
 }
 
 impl Epilogue<'_> {
@@ -23,15 +36,41 @@ impl Epilogue<'_> {
         &self.values[..self.values.len() / 2]
     }
 
-    /// Stored channels of the result.
+    /// Stored elements of the result for each pixel of the product.
     pub(super) fn lanes(&self) -> usize {
         self.gate.map_or(self.values.len() / 2, |(channels, _, _)| channels.next_multiple_of(LANES))
     }
 
-    /// Stores the products of a line of pixels, `stride` elements apart and with the bias in them, as whole pixels at
-    /// element `at` of the output.
-    pub(super) fn store(&self, arch: Arch, product: &[f32], stride: usize, output: &mut [f32], at: usize) {
-        arch.dispatch(Store { epilogue: self, product, stride, output, at });
+    /// Stores the products of some pixels of a line, `stride` elements apart and with the bias in them.
+    pub(super) fn store(&self, arch: Arch, product: &[f32], stride: usize, target: Target<'_>) {
+        if let Some(factor) = self.shuffle {
+            return self.scatter(arch, product, stride, factor, target);
+        }
+        let Target { line, first, at } = target;
+        let (first, count) = (first * self.lanes(), product.len() / stride * self.lanes());
+        arch.dispatch(Store { epilogue: self, product, stride, output: &mut line[first..][..count], at: at + first });
+    }
+
+    /// The same behind a pixel shuffle.
+    fn scatter(&self, arch: Arch, product: &[f32], stride: usize, factor: usize, target: Target<'_>) {
+        let Target { line: lines, first, at } = target;
+        let elements = lines.len() / factor;
+        // Of the square that becomes of a pixel, a line.
+        let part = self.lanes() / factor;
+        let count = product.len() / stride;
+        vectorized(
+            arch,
+            #[inline(always)]
+            || {
+                for (i, line) in lines.chunks_exact_mut(elements).enumerate() {
+                    let output = &mut line[first * part..][..count * part];
+                    for (pixels, product) in output.chunks_exact_mut(part).zip(product.chunks_exact(stride)) {
+                        pixels.copy_from_slice(&product[i * part..][..part]);
+                    }
+                    self.apply(output, at + i * elements + first * part);
+                }
+            },
+        );
     }
 
     /// Residual and activation, on whole pixels at element `at` of the output that have their bias already.
@@ -47,7 +86,7 @@ impl Epilogue<'_> {
     pub(super) fn is_simple(&self, stride: usize) -> bool {
         use Function::{Identity, LeakyRelu, PRelu, Relu};
         let is_known = matches!(self.activation, Identity | Relu | LeakyRelu { .. } | PRelu);
-        is_known && self.gate.is_none() && stride == self.lanes()
+        is_known && self.gate.is_none() && self.shuffle.is_none() && stride == self.lanes()
     }
 
     /// Residual and activation of one vector with its bias: from `channel` on, for element `at` of the output.

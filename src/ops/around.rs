@@ -23,6 +23,8 @@ pub(super) struct Around {
     pub(super) norm: Option<Norm>,
     /// Channels of a gate's result: of every two groups of the sums the first, activated, is multiplied by the second.
     pub(super) gate: Option<usize>,
+    /// The factor of a pixel shuffle of the result, whose groups of channels are then in the order that `store.wgsl` says.
+    pub(super) shuffle: Option<usize>,
 }
 
 impl Around {
@@ -38,7 +40,11 @@ impl Around {
             Some(Residual::BeforeActivation) => 1.0,
             Some(Residual::AfterActivation) => 2.0,
         };
-        let own = [("RESIDUAL", residual), ("GATE", f64::from(u8::from(self.gate.is_some())))];
+        let own = [
+            ("RESIDUAL", residual),
+            ("GATE", f64::from(u8::from(self.gate.is_some()))),
+            ("SHUFFLE", self.shuffle.unwrap_or(1) as f64),
+        ];
         own.into_iter().chain(activation.constants()).collect()
     }
 

@@ -132,7 +132,7 @@ params! {
         src_width: u32, src_height: u32, src_groups: u32,
         dst_width: u32, dst_height: u32, dst_groups: u32,
         pad_left: i32, pad_top: i32,
-        group: u32, block: u32, row: u32,
+        group: u32, block: u32, row: u32, line: u32,
     }
 }
 
@@ -277,6 +277,7 @@ impl Conv2d {
             group: 0,
             block: 0,
             row: 0,
+            line: dst_width,
         };
         let constants = self.constants(around);
         let dispatch = |shader, params: Params, weight| Dispatch {
@@ -420,8 +421,8 @@ impl Operator for Conv2d {
         (shape.channels * shape.height * shape.width) as u64 * (2 * taps as u64 + store)
     }
 
-    fn minds_parity(&self, traits: Traits) -> bool {
-        winograd::suits(self, traits)
+    fn parity(&self, io: &Io, traits: Traits) -> Option<[bool; 2]> {
+        winograd::suits(self, traits).then(|| io.output.origin.map(|origin| origin % 2 == 1))
     }
 
     fn dispatches(&self, io: &Io, traits: Traits) -> Result<Vec<Dispatch>> {

@@ -117,7 +117,7 @@ params! {
         src_width: u32, src_height: u32, src_groups: u32,
         dst_width: u32, dst_height: u32, dst_groups: u32,
         pad_left: i32, pad_top: i32,
-        group: u32, block: u32, row: u32,
+        group: u32, block: u32, row: u32, line: u32,
     }
 }
 
@@ -226,6 +226,7 @@ impl Operator for ConvTranspose2d {
             group: 0,
             block: 0,
             row: 0,
+            line: dst_width,
         };
         let mut constants = vec![
             ("KERNEL_HEIGHT", self.kernel[0] as f64),

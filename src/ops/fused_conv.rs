@@ -1,18 +1,19 @@
-//! A convolution or linear map with what stands before and behind it: layer norm or a concatenation of its source, a gate of its
-//! result. What is between them is never written.
+//! A convolution or linear map with what stands before and behind it: layer norm or a concatenation of its source, a gate or a pixel
+//! shuffle of its result. What is between them is never written.
 //!
 //! `src` is `[in, h, w]`, or two images whose channels together are `in`. The result is that of the operators one after
 //! another: [`layer_norm`](super::layer_norm) or [`concat`](super::concat), then [`conv2d`](super::conv2d) or
-//! [`linear`](super::linear), then [`gate`](super::gate).
+//! [`linear`](super::linear), then [`gate`](super::gate) or [`pixel_shuffle`](super::pixel_shuffle); a residual is added behind all.
 
 use super::activation::Function;
 use super::around::{Around, Norm};
-use super::conv2d::Conv2d;
+use super::conv2d::{Conv2d, Residual};
 use super::dispatch::{self, Binding, Dispatch, Packed, Shader, Traits, params, scratch};
 use super::gate::Gate;
 use super::layer_norm::LayerNorm;
 use super::linear::Linear;
-use super::{Axis, Io, Operator, Param, Scale, Span, to_u32, winograd};
+use super::pixel_shuffle::PixelShuffle;
+use super::{Axis, Io, Operator, Param, Place, Scale, Span, to_u32, winograd};
 use crate::error::{Error, Result};
 use crate::tensor::LANES;
 
@@ -36,19 +37,31 @@ pub enum Before {
     Join(usize),
 }
 
+/// What stands behind it.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Behind {
+    /// Nothing.
+    Nothing,
+    /// A gate.
+    Gate(Gate),
+    /// A pixel shuffle.
+    Shuffle(PixelShuffle),
+}
+
 /// The operator.
 ///
-/// Inputs: `src`, or both joined images, then the residual if there is one. Parameters: those of `dense`, of the norm, and
-/// of the gate, each as that operator has them. A convolution in groups can be neither joined nor gated, unless it is depthwise:
-/// that can be gated. With a gate `dense` has neither activation nor residual.
+/// Inputs: `src`, or both joined images, then the residual if there is one, of the result's size. Parameters: those of `dense`, of
+/// the norm, and of the gate, each as that operator has them. A convolution in groups can be neither joined nor gated nor shuffled,
+/// unless it is depthwise: that can be gated. With a gate `dense` has neither activation nor residual; with a pixel shuffle, whose
+/// result has whole groups of channels, not PReLU, and a residual after the activation if there is one.
 #[derive(Clone, Debug, PartialEq)]
 pub struct FusedConv {
     /// What is before it.
     pub before: Before,
     /// The convolution or linear map.
     pub dense: Dense,
-    /// The gate behind it.
-    pub gate: Option<Gate>,
+    /// What is behind it.
+    pub behind: Behind,
 }
 
 impl Dense {
@@ -80,8 +93,8 @@ impl Dense {
 }
 
 impl FusedConv {
-    /// True if `dense` can stand behind `before` and before `gate`.
-    pub fn fits(before: &Before, dense: &Dense, gate: Option<&Gate>) -> bool {
+    /// True if `dense` can stand between `before` and `behind`.
+    pub fn fits(before: &Before, dense: &Dense, behind: &Behind) -> bool {
         let conv = dense.as_conv();
         let whole = conv.groups == 1;
         // What is before fewer channels than are read together saves nothing.
@@ -90,11 +103,44 @@ impl FusedConv {
             Before::Norm(norm) => !conv.is_depthwise() && norm.channels == conv.in_channels && norm.channels >= LANES,
             Before::Join(first) => whole && (1..conv.in_channels).contains(first) && conv.in_channels >= LANES,
         };
-        let writes = gate.is_none_or(|gate| {
-            let plain = conv.activation == Function::Identity && conv.residual.is_none();
-            (whole || conv.is_depthwise()) && plain && gate.channels.checked_mul(2) == Some(conv.out_channels)
-        });
+        let writes = match behind {
+            Behind::Nothing => true,
+            Behind::Gate(gate) => {
+                let plain = conv.activation == Function::Identity && conv.residual.is_none();
+                (whole || conv.is_depthwise()) && plain && gate.channels.checked_mul(2) == Some(conv.out_channels)
+            }
+            // Else its channels would have to be filled up to whole groups: more products than the writes are worth.
+            Behind::Shuffle(shuffle) => {
+                let groups =
+                    shuffle.channels(&[conv.out_channels]).is_ok_and(|channels| channels.is_multiple_of(LANES));
+                let late = conv.residual != Some(Residual::BeforeActivation);
+                whole && groups && late && conv.activation != Function::PRelu
+            }
+        };
         reads && writes
+    }
+
+    fn gate(&self) -> Option<&Gate> {
+        if let Behind::Gate(gate) = &self.behind { Some(gate) } else { None }
+    }
+
+    fn shuffle(&self) -> Option<&PixelShuffle> {
+        if let Behind::Shuffle(shuffle) = &self.behind { Some(shuffle) } else { None }
+    }
+
+    /// The tensors of `dense`, given those of the operator: of joined images the first's with the channels of both.
+    pub(crate) fn dense_io(&self, io: &Io) -> Io {
+        let conv = self.dense.as_conv();
+        let mut inner = Io { inputs: self.dense_inputs(&io.inputs), output: io.output };
+        inner.inputs[0].shape.channels = conv.in_channels;
+        inner.output.shape.channels = conv.out_channels;
+        if let Some(PixelShuffle { factor }) = self.shuffle() {
+            let Place { shape, origin, full } = &mut inner.output;
+            for size in [&mut shape.height, &mut shape.width].into_iter().chain(origin).chain(full) {
+                *size /= factor;
+            }
+        }
+        inner
     }
 
     /// Channels of each input but the residual.
@@ -120,7 +166,7 @@ impl FusedConv {
             Before::Norm(norm) => usize::from(norm.weight) + usize::from(norm.bias),
             _ => 0,
         };
-        let gate = usize::from(self.gate.as_ref().is_some_and(|gate| gate.activation == Function::PRelu));
+        let gate = usize::from(self.gate().is_some_and(|gate| gate.activation == Function::PRelu));
         let dense = self.dense.params();
         if params.len() != dense + norm + gate {
             return Err(Error::Weights(format!(
@@ -136,8 +182,7 @@ impl FusedConv {
     /// gate's function as activation.
     fn computed(&self) -> Dense {
         let conv = self.dense.as_conv();
-        let out_channels =
-            self.gate.as_ref().map_or(conv.out_channels, |gate| 2 * gate.channels.next_multiple_of(LANES));
+        let out_channels = self.gate().map_or(conv.out_channels, |gate| 2 * gate.channels.next_multiple_of(LANES));
         let in_channels = match self.before {
             _ if conv.is_depthwise() => out_channels,
             Before::Join(first) => first.next_multiple_of(LANES) + conv.in_channels - first,
@@ -154,7 +199,7 @@ impl FusedConv {
             Dense::Linear(linear) => (&mut linear.in_channels, &mut linear.out_channels, &mut linear.activation),
         };
         (*inputs, *outputs) = (in_channels, out_channels);
-        if let Some(gate) = &self.gate {
+        if let Some(gate) = self.gate() {
             *activation = gate.activation;
         }
         dense
@@ -170,14 +215,25 @@ impl FusedConv {
 
     /// For each output channel of [`FusedConv::computed`] that of `dense`.
     fn computed_outputs(&self) -> Vec<Option<usize>> {
-        let Some(gate) = &self.gate else { return (0..self.dense.as_conv().out_channels).map(Some).collect() };
-        let half = gate.channels;
-        (0..2 * half.next_multiple_of(LANES))
-            .map(|index| {
-                let channel = index / (2 * LANES) * LANES + index % LANES;
-                (channel < half).then_some(channel + index / LANES % 2 * half)
-            })
-            .collect()
+        let all = 0..self.dense.as_conv().out_channels;
+        match &self.behind {
+            Behind::Nothing => all.map(Some).collect(),
+            Behind::Gate(Gate { channels: half, .. }) => (0..2 * half.next_multiple_of(LANES))
+                .map(|index| {
+                    let channel = index / (2 * LANES) * LANES + index % LANES;
+                    (channel < *half).then_some(channel + index / LANES % 2 * half)
+                })
+                .collect(),
+            // Four channels of the result together, for one place of the square after the other.
+            Behind::Shuffle(PixelShuffle { factor }) => {
+                let area = factor * factor;
+                all.map(|index| {
+                    let (group, lane) = (index / LANES, index % LANES);
+                    Some((group / area * LANES + lane) * area + group % area)
+                })
+                .collect()
+            }
+        }
     }
 
     /// The parameters of [`FusedConv::computed`].
@@ -244,7 +300,7 @@ fn statistics(norm: &LayerNorm, io: &Io, result: Binding) -> Result<Dispatch> {
 impl Operator for FusedConv {
     fn channels(&self, inputs: &[usize]) -> Result<usize> {
         let sources = self.sources();
-        if !Self::fits(&self.before, &self.dense, self.gate.as_ref()) || !inputs.starts_with(&sources) {
+        if !Self::fits(&self.before, &self.dense, &self.behind) || !inputs.starts_with(&sources) {
             return Err(Error::shape(format!(
                 "fused convolution from {sources:?} to {} channels cannot take inputs of {inputs:?} channels",
                 self.dense.as_conv().out_channels
@@ -252,8 +308,18 @@ impl Operator for FusedConv {
         }
         let mut dense = inputs[sources.len() - 1..].to_vec();
         dense[0] = self.dense.as_conv().in_channels;
+        match (&self.behind, dense.get_mut(1)) {
+            (Behind::Shuffle(shuffle), Some(residual)) => {
+                *residual = residual.saturating_mul(shuffle.factor * shuffle.factor);
+            }
+            _ => {}
+        }
         let channels = self.dense.operator().channels(&dense)?;
-        self.gate.as_ref().map_or(Ok(channels), |gate| gate.channels(&[channels]))
+        match &self.behind {
+            Behind::Nothing => Ok(channels),
+            Behind::Gate(gate) => gate.channels(&[channels]),
+            Behind::Shuffle(shuffle) => shuffle.channels(&[channels]),
+        }
     }
 
     fn size(&self, axis: Axis, inputs: &[usize]) -> Result<usize> {
@@ -262,15 +328,28 @@ impl Operator for FusedConv {
         {
             return Err(Error::shape(format!("concat: sizes {inputs:?} differ on the {axis:?} axis")));
         }
-        self.dense.operator().size(axis, &self.dense_inputs(inputs))
+        let inputs = self.dense_inputs(inputs);
+        let Some(shuffle) = self.shuffle() else { return self.dense.operator().size(axis, &inputs) };
+        let size = shuffle.size(axis, &[self.dense.operator().size(axis, &inputs[..1])?])?;
+        match inputs.get(1) {
+            Some(&residual) if residual != size => Err(Error::shape(format!(
+                "fused convolution: a residual of {residual} pixels does not fit {size} pixels"
+            ))),
+            _ => Ok(size),
+        }
     }
 
     fn scale(&self, axis: Axis) -> Scale {
-        self.dense.operator().scale(axis)
+        let scale = self.dense.operator().scale(axis);
+        self.shuffle().map_or(scale, |shuffle| scale.then(shuffle.scale(axis)))
     }
 
     fn reads(&self, axis: Axis, index: usize, wanted: Span, size: usize) -> Span {
         let index = index.saturating_sub(self.sources().len() - 1);
+        let wanted = match self.shuffle() {
+            Some(shuffle) if index == 0 => shuffle.reads(axis, 0, wanted, size),
+            _ => wanted,
+        };
         self.dense.operator().reads(axis, index, wanted, size)
     }
 
@@ -285,7 +364,7 @@ impl Operator for FusedConv {
         if let Before::Norm(op) = &self.before {
             packed.extend(op.pack(norm)?);
         }
-        if let Some(op) = &self.gate {
+        if let Some(op) = self.gate() {
             packed.extend(op.pack(gate)?);
         }
         Ok(packed)
@@ -296,8 +375,8 @@ impl Operator for FusedConv {
         let [dense, norm, gate] = self.split(params)?;
         let params = self.computed_params(dense, gate)?;
         let mut packed = match self.computed() {
-            Dense::Conv2d(conv) => conv.pack_around(&params, traits, self.gate.is_some())?,
-            Dense::Linear(linear) => linear.pack_around(&params, traits, self.gate.is_some())?,
+            Dense::Conv2d(conv) => conv.pack_around(&params, traits, self.gate().is_some())?,
+            Dense::Linear(linear) => linear.pack_around(&params, traits, self.gate().is_some())?,
         };
         if let Before::Norm(op) = &self.before {
             packed.extend(op.pack(norm)?.into_iter().map(Packed::Stored));
@@ -309,19 +388,21 @@ impl Operator for FusedConv {
         let source = io.inputs[0];
         let own = Io { inputs: vec![source], output: source };
         let norm = if let Before::Norm(norm) = &self.before { norm.flops(&own) } else { 0 };
-        let mut dense = Io { inputs: self.dense_inputs(&io.inputs), output: io.output };
-        dense.output.shape.channels = self.dense.as_conv().out_channels;
-        norm + self.dense.operator().flops(&dense) + self.gate.as_ref().map_or(0, |gate| gate.flops(io))
+        norm + self.dense.operator().flops(&self.dense_io(io)) + self.gate().map_or(0, |gate| gate.flops(io))
     }
 
-    fn minds_parity(&self, traits: Traits) -> bool {
-        self.computed().operator().minds_parity(traits)
+    fn parity(&self, io: &Io, traits: Traits) -> Option<[bool; 2]> {
+        self.computed().operator().parity(&self.dense_io(io), traits)
     }
 
     fn dispatches(&self, io: &Io, traits: Traits) -> Result<Vec<Dispatch>> {
         let computed = self.computed();
         let mut dispatches = Vec::new();
-        let mut around = Around { gate: self.gate.as_ref().map(|gate| gate.channels), ..Around::default() };
+        let mut around = Around {
+            gate: self.gate().map(|gate| gate.channels),
+            shuffle: self.shuffle().map(|shuffle| shuffle.factor),
+            ..Around::default()
+        };
         match &self.before {
             Before::Nothing => {}
             Before::Join(first) => around.joined = Some(first.div_ceil(LANES)),
@@ -337,7 +418,7 @@ impl Operator for FusedConv {
                 });
             }
         }
-        let mut inner = Io { inputs: self.dense_inputs(&io.inputs), output: io.output };
+        let mut inner = self.dense_io(io);
         let conv = computed.as_conv();
         if let Before::Join(_) = self.before {
             inner.inputs[0].shape.channels = conv.in_channels;

@@ -10,7 +10,7 @@ use super::blocks::{self, Blocks, block_shaders};
 use super::conv2d::{Conv2d, Residual};
 use super::dispatch::{self, Binding, Dispatch, Packed, Shader, Traits, params};
 use super::matrices::MatrixConvolution;
-use super::{Axis, Io, Operator, Param, to_u32};
+use super::{Axis, Io, Operator, Param, extents, to_u32};
 use crate::error::{Error, Result};
 use crate::tensor::LANES;
 
@@ -50,7 +50,7 @@ params! {
     struct Params {
         pixels: u32, src_groups: u32, dst_groups: u32,
         group: u32, block: u32, row: u32,
-        matrix: u32, matrix_pixels: u32,
+        matrix: u32, matrix_pixels: u32, line: u32,
     }
 }
 
@@ -84,7 +84,18 @@ pub(super) fn products(
         Dispatch {
             shader,
             constants: constants.clone(),
-            params: Params { pixels, src_groups, dst_groups, group: 0, block, row, matrix, matrix_pixels }.bytes(),
+            params: Params {
+                pixels,
+                src_groups,
+                dst_groups,
+                group: 0,
+                block,
+                row,
+                matrix,
+                matrix_pixels,
+                line: pixels,
+            }
+            .bytes(),
             bindings: vec![source, weight, zeros, source, source, source, result],
             workgroups: [0; 3],
         }
@@ -135,15 +146,25 @@ impl Linear {
         }
         let pixels = to_u32(io.output.shape.pixels()?)?;
         let src_groups = to_u32(io.inputs[0].shape.channel_groups())?;
-        let dst_groups = to_u32(io.output.shape.channel_groups())?;
+        let [line, _, dst_groups] = extents(io.output.shape)?;
         let constants = constants(around, self.residual, self.activation);
         let runs = pixels.div_ceil(blocks::PIXELS);
         self.blocks(around.gate.is_some()).dispatches(&VARIANTS, runs, 1, |shader, group, block, row, weight| {
             Dispatch {
                 shader,
                 constants: constants.clone(),
-                params: Params { pixels, src_groups, dst_groups, group, block, row, matrix: 0, matrix_pixels: pixels }
-                    .bytes(),
+                params: Params {
+                    pixels,
+                    src_groups,
+                    dst_groups,
+                    group,
+                    block,
+                    row,
+                    matrix: 0,
+                    matrix_pixels: pixels,
+                    line,
+                }
+                .bytes(),
                 bindings: around.bindings(weight, self.residual),
                 workgroups: [0; 3],
             }

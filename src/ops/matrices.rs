@@ -33,7 +33,7 @@ params! {
         src_width: u32, src_height: u32, src_groups: u32,
         dst_width: u32, dst_height: u32, dst_groups: u32,
         pad_left: i32, pad_top: i32,
-        src_pixels: u32, dst_pixels: u32, weight_groups: u32,
+        src_pixels: u32, dst_pixels: u32, weight_groups: u32, line: u32,
     }
 }
 
@@ -189,6 +189,7 @@ impl MatrixConvolution {
         activation: Function,
     ) -> Result<Dispatch> {
         let (mut src, mut dst) = (io.inputs[0].shape, io.output.shape);
+        let line = to_u32(dst.width)?;
         let [src_pixels, dst_pixels] = [to_u32(src.pixels()?)?, to_u32(dst.pixels()?)?];
         if self.kernel == [1, 1] && self.stride == [1, 1] && [src.height, src.width] == [dst.height, dst.width] {
             // One line of pixels: a narrow image leaves no part of a matrix empty.
@@ -210,6 +211,7 @@ impl MatrixConvolution {
             src_pixels,
             dst_pixels,
             weight_groups: to_u32(self.across() * self.matrices.edge() / LANES)?,
+            line,
         };
         let edge = self.matrices.edge();
         let columns = dst.width.div_ceil(edge);

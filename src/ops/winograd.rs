@@ -55,7 +55,7 @@ params! {
     struct ResultParams {
         dst_width: u32, dst_height: u32, dst_groups: u32,
         left: u32, top: u32,
-        patches_x: u32, patches: u32, matrix: u32,
+        patches_x: u32, patches: u32, matrix: u32, line: u32,
     }
 }
 
@@ -158,6 +158,7 @@ pub(super) fn dispatches(op: &Conv2d, io: &Io, around: &Around) -> Result<Vec<Di
                 patches_x: to_u32(patches_x)?,
                 patches: to_u32(patches)?,
                 matrix: to_u32(matrix)?,
+                line: dst_width,
             }
             .bytes(),
             bindings: vec![products, Binding::Weight(1), around.residual(op.residual), Binding::Output],

@@ -295,6 +295,9 @@ def fused_conv(case):
     if case.integer("gate"):
         slopes, y = gated(case, y)
         return inputs, params + norm + slopes, y
+    if case.integer("shuffle") > 1:
+        # Commutes with the activation; the residual is of the shuffled size.
+        y = F.pixel_shuffle(y, case.integer("shuffle"))
     slopes, residual, y = finished(case, y)
     return inputs + residual, params + slopes + norm, y
 

@@ -1,6 +1,7 @@
-use sonolume::ops::fused_conv::{Before, Dense, FusedConv};
+use sonolume::ops::fused_conv::{Before, Behind, Dense, FusedConv};
 use sonolume::ops::gate::Gate;
 use sonolume::ops::layer_norm::LayerNorm;
+use sonolume::ops::pixel_shuffle::PixelShuffle;
 
 use super::{activation, conv2d, linear};
 use crate::harness::Case;
@@ -14,11 +15,15 @@ pub fn op(case: &Case) -> FusedConv {
         Dense::Linear(linear) => (&mut linear.in_channels, &mut linear.activation),
     };
     *channels = first + second;
-    let gate =
-        is("gate").then(|| Gate { channels: case.number::<usize>("out") / 2, activation: activation::function(case) });
-    if gate.is_some() {
-        *function = activation::Function::Identity;
-    }
+    let behind = match (is("gate"), case.number("shuffle")) {
+        (true, _) => {
+            *function = activation::Function::Identity;
+            let channels = case.number::<usize>("out") / 2;
+            Behind::Gate(Gate { channels, activation: activation::function(case) })
+        }
+        (false, 1) => Behind::Nothing,
+        (false, factor) => Behind::Shuffle(PixelShuffle { factor }),
+    };
     let before = match (second, is("norm")) {
         (0, false) => Before::Nothing,
         (0, true) => Before::Norm(LayerNorm {
@@ -30,5 +35,5 @@ pub fn op(case: &Case) -> FusedConv {
         }),
         (_, _) => Before::Join(first),
     };
-    FusedConv { before, dense, gate }
+    FusedConv { before, dense, behind }
 }

@@ -200,6 +200,46 @@ fn same_when_fused(what: &str, graph: Graph, left: usize, shapes: &[Shape]) {
     assert_eq!(actual.data(), expected.data(), "{what}");
 }
 
+/// A convolution, a pixel shuffle, and perhaps a sum with an image of the enlarged size, which may come first.
+#[test]
+fn a_pixel_shuffle_is_done_by_the_convolution_before_it() {
+    let act = |activation| Conv2d { activation, ..Conv2d::same(8, 16, 3, Border::Reflect) };
+    let plain = act(Function::Identity);
+    let added = Conv2d { residual: Some(Residual::AfterActivation), ..plain.clone() };
+    let grouped = Conv2d { groups: 2, ..plain.clone() };
+    let narrow = Conv2d { out_channels: 12, ..plain.clone() };
+    // With a sum or without, and the operators that are left.
+    for (conv, sum, left) in [
+        (plain.clone(), None, 1),
+        (act(Function::Gelu), Some(1.0), 1),
+        (plain.clone(), Some(1.0), 1),
+        (plain.clone(), Some(0.5), 2),
+        // A residual of the convolution's own size.
+        (added, Some(1.0), 3),
+        (grouped, None, 2),
+        (narrow, Some(1.0), 3),
+    ] {
+        for image_first in [false, true] {
+            let mut graph = Graph::new();
+            let source = graph.input(conv.in_channels);
+            let residual = graph.input(conv.out_channels);
+            let image = graph.scaled_input(conv.out_channels / 4, [Scale::new(2, 1); 2]);
+            let weight = vec![conv.out_channels, conv.in_channels / conv.groups, 3, 3];
+            let inputs: &[Value] = if conv.residual.is_some() { &[source, residual] } else { &[source] };
+            let wide = graph.push(conv.clone(), inputs, vec![param("weight", weight)]).unwrap();
+            let mut output = graph.pixel_shuffle(wide, 2).unwrap();
+            if let Some(factor) = sum {
+                let (a, b) = if image_first { (image, output) } else { (output, image) };
+                output = graph.scaled_add(a, factor, b, factor).unwrap();
+            }
+            graph.set_output(output);
+            let channels = [conv.in_channels, conv.out_channels, conv.out_channels / 4];
+            let shapes = [0, 1, 2].map(|i| Shape::new(channels[i], 5 << (i / 2), 7 << (i / 2)));
+            same_when_fused(&format!("{conv:?} {sum:?} {image_first}"), graph, left, &shapes);
+        }
+    }
+}
+
 #[test]
 fn gain_and_offset_are_enlarged_and_combined_as_one() {
     let shapes = [Shape::new(5, 4, 3), Shape::new(5, 4, 3), Shape::new(5, 8, 6)];

@@ -7,7 +7,9 @@ use sonolume::gpu::{Context, GpuRunner, Guard, Precision};
 use sonolume::graph::{Graph, Plan};
 use sonolume::ops::activation::Function;
 use sonolume::ops::conv2d::{Conv2d, Residual};
-use sonolume::ops::{Axis, Border, Param, Place, STEMS, Span};
+use sonolume::ops::fused_conv::{Before, Behind, Dense, FusedConv};
+use sonolume::ops::pixel_shuffle::PixelShuffle;
+use sonolume::ops::{Axis, Border, Op, Param, Place, STEMS, Span};
 use sonolume::{HostTensor, Shape};
 
 use crate::extents::noise;
@@ -178,21 +180,60 @@ fn tiles_of_every_epilogue_agree_on_the_cpu() {
 /// With channels enough for Winograd's algorithm: tiles then cut through its patches.
 #[test]
 fn tiles_of_wide_convolutions_agree_on_the_gpu() {
-    let check = convolution(
-        Shape::new(128, 11, 9),
-        Conv2d {
-            activation: Function::PRelu,
-            residual: Some(Residual::BeforeActivation),
-            ..Conv2d::same(128, 128, 3, Border::Reflect)
-        },
-    );
+    let conv = Conv2d {
+        activation: Function::PRelu,
+        residual: Some(Residual::BeforeActivation),
+        ..Conv2d::same(128, 128, 3, Border::Reflect)
+    };
+    let case = &Case::parse("conv2d", "src=128x11x9 out=128 kernel=3x3")[0];
+    wide_tiles_agree(case, &convolution(Shape::new(128, 11, 9), conv));
+}
+
+/// The same where a tile's result begins at even pixels, whatever its patches do.
+#[test]
+fn tiles_of_wide_shuffled_convolutions_agree_on_the_gpu() {
+    let shape = Shape::new(128, 11, 9);
+    let conv = Conv2d { activation: Function::Relu, ..Conv2d::same(128, 128, 3, Border::Replicate) };
+    let check = convolution(shape, conv.clone());
+    let behind = Behind::Shuffle(PixelShuffle { factor: 2 });
+    let op = FusedConv { before: Before::Nothing, dense: Dense::Conv2d(Conv2d { bias: true, ..conv }), behind };
+    let shuffled = |op: Op, image: &HostTensor, params: Vec<Arc<Param>>| {
+        let mut graph = Graph::new();
+        let input = graph.input(image.shape().channels);
+        let output = graph.push(op, &[input], params).unwrap();
+        graph.set_output(output);
+        let graph = Arc::new(graph);
+        let plan = graph.plan(&[Place::whole(image.shape())]).unwrap();
+        let expected =
+            CpuRunner::new(graph.clone()).unwrap().run(&plan, std::slice::from_ref(image)).unwrap().remove(0);
+        Check { graph, inputs: vec![image.clone()], places: vec![Place::whole(image.shape())], expected }
+    };
+    let params = check.graph.nodes()[0].params.clone();
+    let fused = shuffled(op.into(), &check.inputs[0], params);
+    // The CPU's own answer, from one operator after the other.
+    let apart = shuffled(PixelShuffle { factor: 2 }.into(), &check.expected, Vec::new());
+    assert_eq!(fused.expected, apart.expected);
+    wide_tiles_agree(&Case::parse("fused_conv", "src=128x11x9 join=0 shuffle=2")[0], &fused);
+    // Of one size, from even rows and from odd ones, which take more patches: as by a runner that knows no other.
+    let runner = || pollster::block_on(GpuRunner::new(context(), fused.graph.clone(), Precision::F32)).unwrap();
+    let one_for_all = runner();
+    let image = &fused.inputs[0];
+    for top in [2, 3, 4, 5] {
+        let tile = cut(image, Span::new(top, top + 6), Span::new(0, shape.width as i64));
+        let place = Place { shape: tile.shape(), origin: [top as usize, 0], full: [shape.height, shape.width] };
+        let plan = fused.graph.plan(&[place]).unwrap();
+        let run = |runner: &GpuRunner| pollster::block_on(runner.run(&plan, &[&tile])).unwrap();
+        assert_eq!(run(&one_for_all), run(&runner()), "from row {top}");
+    }
+}
+
+fn wide_tiles_agree(case: &Case, check: &Check) {
     let guard = Guard { bytes: 4096 };
     let runner = GpuRunner::with_guard(context(), check.graph.clone(), Precision::F32, guard);
     let runner = pollster::block_on(runner).unwrap();
     let run = |plan: &Plan, inputs: &[HostTensor]| pollster::block_on(runner.run(plan, inputs)).unwrap().remove(0);
-    let case = &Case::parse("conv2d", "src=128x11x9 out=128 kernel=3x3")[0];
     assert_close(case, &run(&check.graph.plan(&check.places).unwrap(), &check.inputs), &check.expected, 1e-5);
-    tiles_agree(case, &check, run);
+    tiles_agree(case, check, run);
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use pulp::Arch;
 use rayon::prelude::*;
 
-use crate::cpu::epilogue::Epilogue;
+use crate::cpu::epilogue::{Epilogue, Target};
 use crate::cpu::{row_elements, scratch, vectorized};
 use crate::ops::Io;
 use crate::ops::conv2d::Conv2d;
@@ -90,7 +90,7 @@ pub(super) fn run(op: &Conv2d, io: &Io, weight: &[f32], src: &[f32], epilogue: &
         if epilogue.gate.is_some() {
             scratch::with([row_elements(to)], |[row]| {
                 sum(row);
-                epilogue.store(arch, row, lanes, output, y * elements);
+                epilogue.store(arch, row, lanes, Target { line: output, first: 0, at: y * elements });
             });
         } else {
             sum(output);

@@ -4,6 +4,7 @@ use rayon::prelude::*;
 
 use super::narrow::{Narrow, Planar};
 use super::{Task, is_narrow, is_planar, segment_elements};
+use crate::cpu::epilogue::Target;
 use crate::cpu::matrix::Product;
 use crate::cpu::rows::Ring;
 use crate::cpu::{bands, row_elements, scratch};
@@ -40,10 +41,9 @@ pub(super) fn run(task: &Task<'_>, output: &mut [f32]) {
                         (0..segments).map(move |tap| &row[tap * op.dilation[1] * lanes..])
                     })
                     .collect();
-                for (index, output) in output.chunks_mut(block * lanes_out).enumerate() {
-                    let first = index * block;
+                for first in (0..to.width).step_by(block) {
                     let shifted: Vec<&[f32]> = rows.iter().map(|row| &row[first * op.stride[1] * lanes..]).collect();
-                    let product = &mut product[..output.len() / lanes_out * stride];
+                    let product = &mut product[..block.min(to.width - first) * stride];
                     let step = op.stride[1] * lanes;
                     let (segments, output_of) = (&shifted[..], &mut *product);
                     if is_narrow(op) {
@@ -57,7 +57,8 @@ pub(super) fn run(task: &Task<'_>, output: &mut [f32]) {
                     } else {
                         Product { tiling, segments, length, step, weight, start: &start, output: output_of }.run();
                     }
-                    epilogue.store(tiling.arch(), product, stride, output, (y * to.width + first) * lanes_out);
+                    let target = Target { line: output, first, at: y * to.width * lanes_out };
+                    epilogue.store(tiling.arch(), product, stride, target);
                 }
             }
         });

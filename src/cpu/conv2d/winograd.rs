@@ -4,7 +4,7 @@ use pulp::{Simd, WithSimd};
 use rayon::prelude::*;
 
 use super::Task;
-use crate::cpu::epilogue::Epilogue;
+use crate::cpu::epilogue::{Epilogue, Target};
 use crate::cpu::matrix::{Product, Tiling, load, load_unchecked, store_unchecked};
 use crate::cpu::rows::Ring;
 use crate::cpu::{bands, scratch};
@@ -109,10 +109,11 @@ pub(super) fn run(task: &Task<'_>, output: &mut [f32]) {
                         tiling.arch().dispatch(TransformOutput { line, finish: None, rows: [&mut *a, &mut *b] });
                         for (index, result) in [a, b].into_iter().enumerate() {
                             let row = (2 * (top + y) + index).checked_sub(skip_y).filter(|&row| row < to.height);
-                            if let Some(at) = row.map(place) {
-                                let target = &mut output[at - base..][..count * lanes_out];
+                            if let Some(row) = row {
+                                let at = row * to.width * lanes_out;
+                                let line = &mut output[at - base..][..to.width * lanes_out];
                                 let result = &result[before * stride..][..count * stride];
-                                epilogue.store(tiling.arch(), result, stride, target, at);
+                                epilogue.store(tiling.arch(), result, stride, Target { line, first, at });
                             }
                         }
                     }
