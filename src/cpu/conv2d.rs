@@ -58,7 +58,7 @@ pub(super) fn prepare(op: &Conv2d, mut weights: Vec<Vec<f32>>) -> Vec<Vec<f32>> 
             weights[0] = weights[0].chunks_exact(LANES * width).flat_map(|tap| &tap[..held]).copied().collect();
         }
         weights[0] = if suits_winograd(op) {
-            winograd::pack(tiling, &weights[0], width)
+            winograd::pack(tiling, &weights[0], width, op.in_channels)
         } else if is_narrow(op) {
             narrow::pack(&weights[0], segment_elements(op), op.out_channels)
         } else {

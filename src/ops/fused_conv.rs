@@ -308,11 +308,8 @@ impl Operator for FusedConv {
         }
         let mut dense = inputs[sources.len() - 1..].to_vec();
         dense[0] = self.dense.as_conv().in_channels;
-        match (&self.behind, dense.get_mut(1)) {
-            (Behind::Shuffle(shuffle), Some(residual)) => {
-                *residual = residual.saturating_mul(shuffle.factor * shuffle.factor);
-            }
-            _ => {}
+        if let (Behind::Shuffle(shuffle), Some(residual)) = (&self.behind, dense.get_mut(1)) {
+            *residual = residual.saturating_mul(shuffle.factor * shuffle.factor);
         }
         let channels = self.dense.operator().channels(&dense)?;
         match &self.behind {

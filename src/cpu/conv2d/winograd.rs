@@ -20,9 +20,9 @@ fn apart(elements: usize) -> usize {
     (elements.div_ceil(SLACK) | 1) * SLACK
 }
 
-/// The weight matrix `[9 * padded_in, width]` as 16 packed matrices `[padded_in, width]`.
-pub(super) fn pack(tiling: Tiling, weight: &[f32], width: usize) -> Vec<f32> {
-    transform(weight).iter().flat_map(|point| tiling.pack(point, width)).collect()
+/// The weight matrix `[9 * padded_in, width]` as 16 packed matrices `[channels, width]`: padding lanes are not multiplied.
+pub(super) fn pack(tiling: Tiling, weight: &[f32], width: usize, channels: usize) -> Vec<f32> {
+    transform(weight).iter().flat_map(|point| tiling.pack(&point[..channels * width], width)).collect()
 }
 
 pub(super) fn run(task: &Task<'_>, output: &mut [f32]) {
@@ -83,7 +83,7 @@ pub(super) fn run(task: &Task<'_>, output: &mut [f32]) {
                     for (point, (weight, output)) in point_weights.zip(point_products).enumerate() {
                         let output = &mut output[..count * stride];
                         let segments = &[&transformed[point * point_in..][..count * lanes_in]];
-                        let (length, step) = (lanes_in, lanes_in);
+                        let (length, step) = (from.channels, lanes_in);
                         Product { tiling, segments, length, step, weight, start: &zeros, output }.run();
                     }
                     for y in 0..height {
