@@ -1,7 +1,8 @@
 // Enlarges an image by whole factors: nearest, or bilinear with or without aligned corners.
 //   dst[c, y, x] = sum over the four source pixels around (position(y), position(x)) of weight * src[c, ...]
 // or that combined with `other`: alpha * other + beta * that (COMBINE 1), other * that (2); and then with `second`, enlarged alike:
-// then_alpha * what is so far + then_beta * that (THEN 1), what is so far * that (2).
+// then_alpha * what is so far + then_beta * that (THEN 1), what is so far * that (2). JOINED 1: `second` is `src`, of which it has the
+// latter half of the channels.
 // src, second [channels, h, w]   other, dst [channels, h*scale, w*scale]   one invocation per dst pixel: the integer divisions of its
 // position cost more than the arithmetic of its channels.
 // Positions are computed in the whole image, as exact fractions, and then moved into the tile: a pixel gets the same
@@ -20,6 +21,7 @@ struct Params {
     dst_height: u32,
     dst_left: u32,
     dst_top: u32,
+    src_groups: u32,
     groups: u32,
     channels: u32,
     alpha: f32,
@@ -34,6 +36,7 @@ override SCALE_X: u32;
 override MODE: u32;
 override COMBINE: u32;
 override THEN: u32;
+override JOINED: u32;
 
 @group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(1) var<storage, read> src: array<elem4>;
@@ -90,10 +93,10 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {
     }
     let rows = taps(params.dst_top + id.y, SCALE_Y, params.full_height, params.src_top, params.src_height);
     let columns = taps(params.dst_left + id.x, SCALE_X, params.full_width, params.src_left, params.src_width);
-    let top_left = (rows.low * params.src_width + columns.low) * params.groups;
-    let top_right = (rows.low * params.src_width + columns.high) * params.groups;
-    let bottom_left = (rows.high * params.src_width + columns.low) * params.groups;
-    let bottom_right = (rows.high * params.src_width + columns.high) * params.groups;
+    let top_left = (rows.low * params.src_width + columns.low) * params.src_groups;
+    let top_right = (rows.low * params.src_width + columns.high) * params.src_groups;
+    let bottom_left = (rows.high * params.src_width + columns.low) * params.src_groups;
+    let bottom_right = (rows.high * params.src_width + columns.high) * params.src_groups;
     let to = (id.y * params.dst_width + id.x) * params.groups;
     for (var g = 0u; g < params.groups; g++) {
         var value = vec4<f32>(src[top_left + g]);
@@ -113,14 +116,15 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {
             let one = vec4<f32>(other[to + g]);
             value = select(params.alpha * one + params.beta * value, one * value, COMBINE == 2u);
             if THEN > 0u {
-                var more = vec4<f32>(second[top_left + g]);
+                let h = JOINED * params.groups + g;
+                var more = vec4<f32>(second[top_left + h]);
                 if MODE != 0u {
                     more = between(
                         Corners(
                             more,
-                            vec4<f32>(second[top_right + g]),
-                            vec4<f32>(second[bottom_left + g]),
-                            vec4<f32>(second[bottom_right + g]),
+                            vec4<f32>(second[top_right + h]),
+                            vec4<f32>(second[bottom_left + h]),
+                            vec4<f32>(second[bottom_right + h]),
                         ),
                         rows.weight,
                         columns.weight,

@@ -10,6 +10,7 @@ use crate::ops::{Axis, Op, Packed, Param, Scale, Traits};
 
 mod build;
 mod fuse;
+mod join;
 pub mod plan;
 pub mod reach;
 pub mod segment;

@@ -38,21 +38,21 @@ fn taps(op: &Upsample, io: &Io, axis: Axis) -> Vec<Taps> {
 }
 
 pub(super) fn run(op: &Upsample, io: &Io, _: &[Vec<f32>], inputs: &[&[f32]], output: &mut [f32]) {
-    let to = io.output.shape;
+    let (from, to) = (io.inputs[0].shape, io.output.shape);
     let (rows, columns) = (taps(op, io, Axis::Vertical), taps(op, io, Axis::Horizontal));
-    let (row_in, row_out) = (row_elements(io.inputs[0].shape), row_elements(to));
-    let line = Line { op, columns: &columns, lanes: to.padded_channels(), arch: Arch::new() };
+    let (row_in, row_out) = (row_elements(from), row_elements(to));
+    let (stride, lanes) = (from.padded_channels(), to.padded_channels());
+    let line = Line { op, columns: &columns, stride, lanes, arch: Arch::new() };
     output.par_chunks_mut(row_out).zip(&rows).enumerate().for_each(|(y, (output, row))| {
-        let enlarge = |input: &[f32], blended: &mut [f32], output: &mut [f32]| {
-            let pair = [row.low, row.high].map(|row| &input[row * row_in..][..row_in]);
-            line.enlarge(pair, row.weight, blended, output);
-        };
+        let pair = |input: usize| [row.low, row.high].map(|row| &inputs[input][row * row_in..][..row_in]);
         // Nothing is added to what is not combined.
         scratch::with([row_in, if op.then.is_some() { row_out } else { 0 }], |[blended, second]| {
-            enlarge(inputs[0], blended, output);
+            line.stretch(line.blend(pair(0), row.weight, blended), output);
             let Some(kind) = op.combine else { return };
-            if op.then.is_some() {
-                enlarge(inputs[2], blended, second);
+            if op.joined {
+                line.stretch(&line.blended(pair(0), blended)[lanes..], second);
+            } else if op.then.is_some() {
+                line.stretch(line.blend(pair(2), row.weight, blended), second);
             }
             let other = &inputs[1][y * row_out..][..row_out];
             vectorized(
@@ -74,38 +74,53 @@ pub(super) fn run(op: &Upsample, io: &Io, _: &[Vec<f32>], inputs: &[&[f32]], out
 struct Line<'a> {
     op: &'a Upsample,
     columns: &'a [Taps],
+    /// Elements of a pixel of the source and of the result.
+    stride: usize,
     lanes: usize,
     arch: Arch,
 }
 
 impl Line<'_> {
-    /// A row of the result between two of the source, of which the second has that weight.
-    fn enlarge(&self, [top, bottom]: [&[f32]; 2], weight: f32, blended: &mut [f32], output: &mut [f32]) {
-        let Self { op, columns, lanes, arch } = *self;
+    /// The row between two of the source, of which the second has that weight.
+    fn blend<'b>(&self, [top, bottom]: [&'b [f32]; 2], weight: f32, blended: &'b mut [f32]) -> &'b [f32] {
+        if self.op.mode != Interpolation::Nearest {
+            vectorized(
+                self.arch,
+                #[inline(always)]
+                || {
+                    for ((value, a), b) in blended.iter_mut().zip(top).zip(bottom) {
+                        *value = (1.0 - weight) * a + weight * b;
+                    }
+                },
+            );
+        }
+        self.blended([top, bottom], blended)
+    }
+
+    /// What [`Line::blend`] answered.
+    fn blended<'b>(&self, [top, _]: [&'b [f32]; 2], blended: &'b [f32]) -> &'b [f32] {
+        if self.op.mode == Interpolation::Nearest { top } else { blended }
+    }
+
+    /// A row enlarged along itself, of `stride` elements a pixel, the first `lanes` of them.
+    fn stretch(&self, input: &[f32], output: &mut [f32]) {
+        let Self { op, columns, stride, lanes, arch } = *self;
         if op.mode == Interpolation::Nearest {
             for (pixel, column) in output.chunks_exact_mut(lanes).zip(columns) {
                 let (pixel, _) = pixel.as_chunks_mut::<LANES>();
-                let (source, _) = top[column.low * lanes..].as_chunks::<LANES>();
+                let (source, _) = input[column.low * stride..].as_chunks::<LANES>();
                 pixel.iter_mut().zip(source).for_each(|(value, source)| *value = *source);
             }
-            return;
+        } else {
+            arch.dispatch(Stretch { input, stride, lanes, columns, output });
         }
-        vectorized(
-            arch,
-            #[inline(always)]
-            || {
-                for ((value, a), b) in blended.iter_mut().zip(top).zip(bottom) {
-                    *value = (1.0 - weight) * a + weight * b;
-                }
-            },
-        );
-        arch.dispatch(Stretch { input: blended, lanes, columns, output });
     }
 }
 
 /// Interpolates along a row.
 struct Stretch<'a> {
     input: &'a [f32],
+    stride: usize,
     lanes: usize,
     columns: &'a [Taps],
     output: &'a mut [f32],
@@ -116,9 +131,9 @@ impl WithSimd for Stretch<'_> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
-        let Self { input, lanes, columns, output } = self;
+        let Self { input, stride, lanes, columns, output } = self;
         for (pixel, column) in output.chunks_exact_mut(lanes).zip(columns) {
-            let (left, right) = (&input[column.low * lanes..][..lanes], &input[column.high * lanes..][..lanes]);
+            let (left, right) = (&input[column.low * stride..][..lanes], &input[column.high * stride..][..lanes]);
             let (pixel, pixel_rest) = S::as_mut_simd_f32s(pixel);
             let (left, left_rest) = S::as_simd_f32s(left);
             let (right, right_rest) = S::as_simd_f32s(right);

@@ -101,7 +101,7 @@ impl Graph {
     /// # Errors
     /// As [`Graph::push`].
     pub fn upsample(&mut self, x: Value, factor: usize, mode: Interpolation) -> Result<Value> {
-        self.push(Upsample { scale: [factor; 2], mode, combine: None, then: None }, &[x], vec![])
+        self.push(Upsample { scale: [factor; 2], mode, combine: None, then: None, joined: false }, &[x], vec![])
     }
 
     /// The largest or the mean value of non-overlapping squares.

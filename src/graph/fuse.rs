@@ -28,7 +28,7 @@ impl Graph {
                 fused.nodes.push(node);
             }
         }
-        Ok(fused.separated()?.surrounded())
+        Ok(fused.separated()?.joined().surrounded())
     }
 
     /// How often every value is read, by operators or as a result.

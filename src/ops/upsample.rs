@@ -14,6 +14,7 @@ use super::binary::BinaryKind;
 use super::dispatch::{self, Binding, Dispatch, Shader, Traits, WORKGROUP, params};
 use super::{Axis, Io, Operator, Scale, Span, to_u32};
 use crate::error::{Error, Result};
+use crate::tensor::LANES;
 
 /// How pixels between those of the source are made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,7 +29,7 @@ pub enum Interpolation {
 }
 
 /// The operator. Pairs are `[vertical, horizontal]`. Inputs: `src`, then what it is combined with if it is, then the second
-/// source if there is one.
+/// source if there is one and it is not [`joined`](Self::joined).
 #[derive(Clone, Debug, PartialEq)]
 pub struct Upsample {
     /// Output pixels for each input pixel.
@@ -39,6 +40,8 @@ pub struct Upsample {
     pub combine: Option<BinaryKind>,
     /// What is made of that, as the function's `a`, and the second source enlarged, its `b`. Not without [`combine`](Self::combine).
     pub then: Option<BinaryKind>,
+    /// Whether the second source is the latter half of the first input's channels. They are then whole groups.
+    pub joined: bool,
 }
 
 impl Upsample {
@@ -66,7 +69,7 @@ impl Upsample {
 params! {
     struct Params {
         src_width: u32, src_height: u32, src_left: u32, src_top: u32, full_width: u32, full_height: u32,
-        dst_width: u32, dst_height: u32, dst_left: u32, dst_top: u32, groups: u32, channels: u32,
+        dst_width: u32, dst_height: u32, dst_left: u32, dst_top: u32, src_groups: u32, groups: u32, channels: u32,
         alpha: f32, beta: f32, then_alpha: f32, then_beta: f32,
     }
 }
@@ -83,15 +86,20 @@ static SHADER: Shader = Shader {
 
 impl Operator for Upsample {
     fn channels(&self, inputs: &[usize]) -> Result<usize> {
-        let expected = 1 + usize::from(self.combine.is_some()) + usize::from(self.then.is_some());
-        let fits = inputs.len() == expected && inputs.iter().all(|channels| *channels == inputs[0]);
-        if !fits || self.scale.contains(&0) || (self.then.is_some() && self.combine.is_none()) {
+        let expected = 1 + usize::from(self.combine.is_some()) + usize::from(self.then.is_some() && !self.joined);
+        let channels = inputs.get(usize::from(self.joined)).copied().unwrap_or(0);
+        let first = if self.joined { channels.checked_mul(2) } else { Some(channels) };
+        let whole = !self.joined || (self.then.is_some() && channels.is_multiple_of(LANES));
+        let fits = inputs.len() == expected
+            && inputs.first().copied() == first
+            && inputs[1..].iter().all(|other| *other == channels);
+        if !fits || !whole || self.scale.contains(&0) || (self.then.is_some() && self.combine.is_none()) {
             return Err(Error::shape(format!(
                 "upsampling by {:?} cannot take inputs of {inputs:?} channels",
                 self.scale
             )));
         }
-        Ok(inputs[0])
+        Ok(channels)
     }
 
     fn size(&self, axis: Axis, inputs: &[usize]) -> Result<usize> {
@@ -160,6 +168,7 @@ impl Operator for Upsample {
             dst_height: to_u32(to.shape.height)?,
             dst_left: to_u32(to.origin[1])?,
             dst_top: to_u32(to.origin[0])?,
+            src_groups: to_u32(from.shape.channel_groups())?,
             groups: to_u32(to.shape.channel_groups())?,
             channels: to_u32(to.shape.channels)?,
             alpha,
@@ -175,13 +184,14 @@ impl Operator for Upsample {
                 ("MODE", f64::from(self.code())),
                 ("COMBINE", f64::from(combine)),
                 ("THEN", f64::from(then)),
+                ("JOINED", f64::from(u8::from(self.joined))),
             ],
             params: params.bytes(),
             // What is not combined is not read by its binding.
             bindings: vec![
                 Binding::Input(0),
                 Binding::Input(usize::from(combine > 0)),
-                Binding::Input(if then > 0 { 2 } else { 0 }),
+                Binding::Input(if then > 0 && !self.joined { 2 } else { 0 }),
                 Binding::Output,
             ],
             workgroups: [params.dst_width.div_ceil(WORKGROUP), params.dst_height.div_ceil(WORKGROUP), 1],

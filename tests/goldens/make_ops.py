@@ -238,16 +238,20 @@ def upsample(case):
     mode = case.text("mode")
     options = {} if mode == "nearest" else {"align_corners": mode == "corners"}
     scale = tuple(map(float, case.sizes("scale")))
-    y = F.interpolate(x, scale_factor=scale, mode="nearest" if mode == "nearest" else "bilinear", **options)
+    enlarged = lambda t: F.interpolate(t, scale_factor=scale, mode="nearest" if mode == "nearest" else "bilinear", **options)
+    joined = case.integer("joined")
+    y, second = enlarged(x).chunk(2, dim=1) if joined else (enlarged(x), None)
     if case.text("kind") == "none":
         return [x], [], y
     other = case.normal(*y.shape)
     y = combined(case, other, y)
     if case.text("then") == "none":
         return [x, other], [], y
-    second = case.normal(*x.shape)
-    enlarged = F.interpolate(second, scale_factor=scale, mode="nearest" if mode == "nearest" else "bilinear", **options)
-    return [x, other, second], [], combined(case, y, enlarged, "then", "then_")
+    inputs = [x, other]
+    if not joined:
+        inputs.append(case.normal(*x.shape))
+        second = enlarged(inputs[2])
+    return inputs, [], combined(case, y, second, "then", "then_")
 
 
 def combined(case, a, b, field="kind", prefix=""):

@@ -11,5 +11,11 @@ pub fn op(case: &Case) -> Upsample {
         other => panic!("{case}: unknown mode {other}"),
     };
     let combine = (case.text("kind") != "none").then(|| binary::kind(case));
-    Upsample { scale: case.pair("scale"), mode, combine, then: binary::then(case) }
+    Upsample {
+        scale: case.pair("scale"),
+        mode,
+        combine,
+        then: binary::then(case),
+        joined: case.number::<u32>("joined") == 1,
+    }
 }

@@ -11,6 +11,7 @@ use sonolume::ops::concat::Concat;
 use sonolume::ops::conv2d::{Conv2d, Residual};
 use sonolume::ops::crop::{Crop, CropAmount};
 use sonolume::ops::layer_norm::LayerNorm;
+use sonolume::ops::linear::Linear;
 use sonolume::ops::pad::{Pad, PadAmount};
 use sonolume::ops::upsample::Interpolation;
 use sonolume::ops::{Border, Param, Place, Scale};
@@ -261,6 +262,40 @@ fn gain_and_offset_are_enlarged_and_combined_as_one() {
             }
             same_when_fused(&format!("{other_mode:?} {is_result} {offset_first}"), graph, left, &shapes);
         }
+    }
+}
+
+#[test]
+fn maps_to_gain_and_offset_are_one_map() {
+    // Channels, whether a result is one of the maps', and the operators that are left.
+    for (channels, is_result, other_bias, left) in
+        [(8, false, true, 2), (6, false, true, 3), (8, true, true, 3), (8, false, false, 3)]
+    {
+        let mut graph = Graph::new();
+        let coarse = graph.input(5);
+        let image = graph.scaled_input(channels, [Scale::new(2, 1); 2]);
+        let map = |graph: &mut Graph, factor: f32, bias: bool| {
+            let linear =
+                Linear { in_channels: 5, out_channels: channels, bias, activation: Function::Identity, residual: None };
+            let shapes = [vec![channels, 5], vec![channels]].into_iter().take(1 + usize::from(bias));
+            let scaled = |shape: Vec<usize>| {
+                let data = values(shape.iter().product()).into_iter().map(|value| factor * value).collect();
+                Arc::new(Param::new("map", shape, data).unwrap())
+            };
+            let params = shapes.map(scaled).collect();
+            graph.push(linear, &[coarse], params).unwrap()
+        };
+        let (gain, offset) = (map(&mut graph, 1.0, true), map(&mut graph, -0.5, other_bias));
+        let mode = Interpolation::Bilinear { align_corners: false };
+        let enlarged = [gain, offset].map(|map| graph.upsample(map, 2, mode).unwrap());
+        let product = graph.multiply(image, enlarged[0]).unwrap();
+        let sum = graph.add(product, enlarged[1]).unwrap();
+        graph.set_output(sum);
+        if is_result {
+            graph.add_output(offset);
+        }
+        let shapes = [Shape::new(5, 4, 3), Shape::new(channels, 8, 6)];
+        same_when_fused(&format!("{channels} {is_result} {other_bias}"), graph, left, &shapes);
     }
 }
 
