@@ -45,7 +45,7 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {
             case 2u: { other = vec4<f32>(f32(b[pixel].x)); }
             default: { other = vec4<f32>(b[at]); }
         }
-        other = function_of(SECOND, SECOND_ALPHA, other, vec4<f32>(0.0));
+        other = activate_by(SECOND, SECOND_ALPHA, other, vec4<f32>(0.0));
         let one = vec4<f32>(a[at]);
         var value: vec4<f32>;
         if KIND == 0u {

@@ -10,7 +10,7 @@
 // With a single tap the image is one line of pixels, given as rows of EDGE of which the last may be cut short.
 // (naga does not mark what invocations share through workgroup memory as the Vulkan memory model asks for, gfx-rs/wgpu#8805;
 // the host compares results before it trusts the kernel.)
-// `src` may be two joined images or one with layer norm (lib/source.wgsl); a gate may end the sums (lib/store.wgsl).
+// `src` may be two joined images or one with layer norm (lib/source.wgsl); a gate or a pixel shuffle may follow (lib/store.wgsl).
 
 struct Params {
     src_width: u32,

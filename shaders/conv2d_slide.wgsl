@@ -4,7 +4,7 @@
 //   dst[o, y, x] = f(bias[o] + sum over ky, i, kx of weight[o, i, ky, kx] * src[i, y*stride + ky*dilation - pad, x + kx - pad])
 // src [in, h, w]   weight as blocks [ky][in / 4][kx][4] of output channels   epilogue bias [out], then slope [out]
 // dst [out, h', w']. The order of the sum is the same for every pixel: it gets the same bits in any tile.
-// `src` may be two joined images or one with layer norm (lib/source.wgsl); a gate may end the sums (lib/store.wgsl).
+// `src` may be two joined images or one with layer norm (lib/source.wgsl); a gate or a pixel shuffle may follow (lib/store.wgsl).
 
 struct Params {
     src_width: u32,

@@ -4,7 +4,7 @@
 // Pixels are counted through the rows of the image. Eight neighbouring invocations read the same weights, and their pixels are
 // neighbours in memory. Sums run over i, whatever the tile.
 // Winograd's convolution multiplies 16 matrices, each with as many pixels of its own.
-// `src` may be two joined images or one with layer norm (lib/source.wgsl); a gate may end the sums (lib/store.wgsl).
+// `src` may be two joined images or one with layer norm (lib/source.wgsl); a gate or a pixel shuffle may follow (lib/store.wgsl).
 
 struct Params {
     pixels: u32,

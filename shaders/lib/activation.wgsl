@@ -54,12 +54,12 @@ fn tanh4(x: vec4<f32>) -> vec4<f32> {
 }
 
 fn activate(x: vec4<f32>, slope: vec4<f32>) -> vec4<f32> {
-    return function_of(ACTIVATION, ALPHA, x, slope);
+    return activate_by(ACTIVATION, ALPHA, x, slope);
 }
 
-// `function` and `alpha` as ACTIVATION and ALPHA.
-fn function_of(function: u32, alpha: f32, x: vec4<f32>, slope: vec4<f32>) -> vec4<f32> {
-    switch function {
+// `code` and `alpha` as ACTIVATION and ALPHA.
+fn activate_by(code: u32, alpha: f32, x: vec4<f32>, slope: vec4<f32>) -> vec4<f32> {
+    switch code {
         case 1u: { return max(x, vec4(0.0)); }
         case 2u: { return select(alpha * x, x, x >= vec4(0.0)); }
         case 3u: { return select(slope * x, x, x >= vec4(0.0)); }

@@ -45,15 +45,16 @@ pub(super) fn run(op: &Upsample, io: &Io, _: &[Vec<f32>], inputs: &[&[f32]], out
     let line = Line { op, columns: &columns, stride, lanes, arch: Arch::new() };
     output.par_chunks_mut(row_out).zip(&rows).enumerate().for_each(|(y, (output, row))| {
         let pair = |input: usize| [row.low, row.high].map(|row| &inputs[input][row * row_in..][..row_in]);
-        // Nothing is added to what is not combined.
+        // The second source's row takes memory only where there is one.
         scratch::with([row_in, if op.then.is_some() { row_out } else { 0 }], |[blended, second]| {
-            line.stretch(line.blend(pair(0), row.weight, blended), output);
-            let Some(kind) = op.combine else { return };
+            let first = line.blend(pair(0), row.weight, blended);
+            line.stretch(first, output);
             if op.joined {
-                line.stretch(&line.blended(pair(0), blended)[lanes..], second);
+                line.stretch(&first[lanes..], second);
             } else if op.then.is_some() {
                 line.stretch(line.blend(pair(2), row.weight, blended), second);
             }
+            let Some(kind) = op.combine else { return };
             let other = &inputs[1][y * row_out..][..row_out];
             vectorized(
                 line.arch,
@@ -83,23 +84,19 @@ struct Line<'a> {
 impl Line<'_> {
     /// The row between two of the source, of which the second has that weight.
     fn blend<'b>(&self, [top, bottom]: [&'b [f32]; 2], weight: f32, blended: &'b mut [f32]) -> &'b [f32] {
-        if self.op.mode != Interpolation::Nearest {
-            vectorized(
-                self.arch,
-                #[inline(always)]
-                || {
-                    for ((value, a), b) in blended.iter_mut().zip(top).zip(bottom) {
-                        *value = (1.0 - weight) * a + weight * b;
-                    }
-                },
-            );
+        if self.op.mode == Interpolation::Nearest {
+            return top;
         }
-        self.blended([top, bottom], blended)
-    }
-
-    /// What [`Line::blend`] answered.
-    fn blended<'b>(&self, [top, _]: [&'b [f32]; 2], blended: &'b [f32]) -> &'b [f32] {
-        if self.op.mode == Interpolation::Nearest { top } else { blended }
+        vectorized(
+            self.arch,
+            #[inline(always)]
+            || {
+                for ((value, a), b) in blended.iter_mut().zip(top).zip(bottom) {
+                    *value = (1.0 - weight) * a + weight * b;
+                }
+            },
+        );
+        blended
     }
 
     /// A row enlarged along itself, of `stride` elements a pixel, the first `lanes` of them.

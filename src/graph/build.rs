@@ -1,7 +1,7 @@
 //! Builder methods for the operators without weights: the vocabulary in which architectures are written.
 
 use super::{Graph, Value};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::ops::activation::{Activation, Function};
 use crate::ops::binary::{Binary, BinaryKind, Broadcast};
 use crate::ops::concat::Concat;
@@ -142,12 +142,18 @@ impl Graph {
         self.push(Crop { amount: CropAmount::Like { scale } }, &[x, like], vec![])
     }
 
-    /// A channel that holds the row's place in the whole image `x`, 0 at the top and 1 at the bottom, unshuffled by `factor` to the
-    /// size of `like`.
+    /// A channel that holds the row's place in the whole image `x`, 0 at the top and 1 at the bottom, unshuffled by `factor` to
+    /// the size of `like`.
     ///
     /// # Errors
-    /// As [`Graph::push`].
+    /// As [`Graph::push`]; [`Error::Shape`] if `x` has not `factor` times the pixels of `like`.
     pub fn row_coordinate(&mut self, x: Value, like: Value, factor: usize) -> Result<Value> {
+        let step = Scale::new(1, factor.max(1));
+        if Axis::BOTH.iter().any(|&axis| self.scale_of(x, axis).then(step) != self.scale_of(like, axis)) {
+            return Err(Error::shape(format!(
+                "the row coordinate by {factor}: the images' scales do not fit each other"
+            )));
+        }
         self.push(RowCoordinate { factor }, &[x, like], vec![])
     }
 }

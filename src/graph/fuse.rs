@@ -1,4 +1,5 @@
-//! Fusion: padding, scale and shift, residuals and activations move into the operator beside them; [`super::surround`] does the rest.
+//! Fusion: padding, scale and shift, residuals, activations, enlargements and functions of elements move into the operator beside
+//! them; [`super::separate`], [`super::join`] and [`super::surround`] do the rest.
 //!
 //! Every rule takes an operator and the one that computes its input. If nobody else reads that value, the two become
 //! one: less memory traffic, and no difference in the result but rounding.
@@ -63,7 +64,7 @@ fn fold_padding(nodes: &mut Vec<Node>, mut node: Node, uses: &[usize]) -> Node {
 
 /// Lets the producer of one of `node`'s inputs do its work; gives `node` back if none can.
 fn absorb(nodes: &mut Vec<Node>, node: Node, uses: &[usize]) -> Option<Node> {
-    // A convolution first: it can also take an activation that follows. What enlarges last.
+    // A convolution first: it can also take an activation that follows. What enlarges last: it takes what others leave.
     let rank = |value| match nodes.iter().find(|node| node.output == value).map(|node| &node.op) {
         Some(Op::Conv2d(_) | Op::Linear(_)) => 0,
         Some(Op::Upsample(_)) => 2,
@@ -78,7 +79,7 @@ fn absorb(nodes: &mut Vec<Node>, node: Node, uses: &[usize]) -> Option<Node> {
             // At the later place, where both operators' inputs exist.
             nodes.remove(producer);
             merged.output = node.output;
-            // It may take in more of them.
+            // The merged operator may take in another producer.
             if let Some(merged) = absorb(nodes, merged, uses) {
                 nodes.push(merged);
             }

@@ -1,5 +1,5 @@
-//! Joins the maps of one image that an enlargement combines (gain and offset): they become one of twice the channels, so that the
-//! image is read once.
+//! Joins the maps of one image whose results an enlargement combines (gain and offset): they become one of twice the channels, so
+//! that the image is read once.
 
 use std::sync::Arc;
 
@@ -58,7 +58,8 @@ fn both(first: &Node, second: &Node) -> Option<Node> {
         // That of the output channels.
         *shape.first_mut()? *= 2;
         let data = [&first.data[..], &second.data].concat();
-        Some(Arc::new(Param { name, shape, data }))
+        // One of another size than its shape says is reported where it is packed.
+        Param::new(name, shape, data).ok().map(Arc::new)
     });
     let params = params.collect::<Option<_>>()?;
     Some(Node { op, inputs: first.inputs.clone(), params, output: Value(usize::MAX) })

@@ -179,11 +179,11 @@ impl Graph {
                     Axis::Horizontal => place.shape.width = size,
                 }
                 place.full[at] = node.op.size(axis, &fulls)?;
-                place.origin[at] = node.op.scale(axis).apply(from[0].origin[at]).ok_or_else(|| {
-                    Error::shape(format!(
-                        "a tile that starts at pixel {} does not suit the generator",
-                        from[0].origin[at]
-                    ))
+                let origin = from[0].origin[at];
+                let aligned = origin.is_multiple_of(node.op.alignment(axis).max(1));
+                let moved = node.op.scale(axis).apply(origin).filter(|_| aligned);
+                place.origin[at] = moved.ok_or_else(|| {
+                    Error::shape(format!("a tile that starts at pixel {origin} does not suit the generator"))
                 })?;
             }
             places[node.output.0] = place;

@@ -14,6 +14,7 @@ impl Graph {
         let uses = self.uses();
         let mut nodes: Vec<Node> = Vec::new();
         for node in std::mem::take(&mut self.nodes) {
+            // (Of the operators that are asked only a sum looks at its second input.)
             let merged = node.inputs.iter().take(2).enumerate().find_map(|(index, &input)| {
                 let producer = sole_producer(&nodes, input, &uses)?;
                 Some((producer, self.merged(&nodes[producer], &node, index)?))
@@ -62,7 +63,7 @@ impl Graph {
             }
             (op, Op::PixelShuffle(shuffle)) => {
                 let (before, dense) = parts(op)?;
-                // One that is there already is of the other size.
+                // A residual that is there already is of the size before the shuffle.
                 if dense.as_conv().residual.is_some() {
                     return None;
                 }

@@ -70,7 +70,7 @@ pub struct Binary {
     pub kind: BinaryKind,
     /// The second input's size.
     pub broadcast: Broadcast,
-    /// Function applied to the second input before all else; not PReLU.
+    /// Activation of the second input, before all else; not PReLU.
     pub second: Function,
     /// What is made of that, as the function's `a`, and of the third input.
     pub then: Option<BinaryKind>,

@@ -45,7 +45,7 @@ macro_rules! library_text {
 }
 pub(crate) use {library, library_text};
 
-/// `activate(value, slope)`, chosen by the overrides `ACTIVATION` and `ALPHA`.
+/// `activate(value, slope)`, chosen by the overrides `ACTIVATION` and `ALPHA`; `activate_by(code, alpha, value, slope)`.
 pub const ACTIVATION: Library = library!("activation");
 /// `live4(group, channels)` and `shift4(low, high, shift)`: lanes of a group that exist, and four that straddle two.
 pub const LANES: Library = library!("lanes");
@@ -57,7 +57,8 @@ pub const PIXEL_MOMENTS: Library = library!("pixel_moments");
 /// `place(pixel, weight)` and `load4(place, group)`: one image, two joined, or one with layer norm, by the overrides `JOINED` and
 /// `NORM`.
 pub const SOURCE: Library = library!("source");
-/// `store(pixel, group, sum)` and `store_two`: residual, activation, gate and write; by the overrides `RESIDUAL` and `GATE`.
+/// `store(pixel, group, sum)` and `store_two`: residual, activation, gate or pixel shuffle, and write; by the overrides
+/// `RESIDUAL`, `GATE` and `SHUFFLE`.
 pub const STORE: Library = library!("store");
 
 /// The storage type's definitions in f32.

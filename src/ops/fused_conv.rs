@@ -1,9 +1,10 @@
-//! A convolution or linear map with what stands before and behind it: layer norm or a concatenation of its source, a gate or a pixel
-//! shuffle of its result. What is between them is never written.
+//! A convolution or linear map with what stands before and behind it: layer norm or a concatenation of its source, a gate or a
+//! pixel shuffle of its result. What is between them is never written.
 //!
 //! `src` is `[in, h, w]`, or two images whose channels together are `in`. The result is that of the operators one after
 //! another: [`layer_norm`](super::layer_norm) or [`concat`](super::concat), then [`conv2d`](super::conv2d) or
-//! [`linear`](super::linear), then [`gate`](super::gate) or [`pixel_shuffle`](super::pixel_shuffle); a residual is added behind all.
+//! [`linear`](super::linear), then [`gate`](super::gate) or [`pixel_shuffle`](super::pixel_shuffle), behind which a residual is
+//! added.
 
 use super::activation::Function;
 use super::around::{Around, Norm};
@@ -178,8 +179,8 @@ impl FusedConv {
         Ok([&params[..dense], &params[dense..dense + norm], &params[dense + norm..]])
     }
 
-    /// `dense` as the kernels compute it: joined sources and the halves of a gate in whole groups, the halves' groups in turn, and the
-    /// gate's function as activation.
+    /// `dense` as the kernels compute it: joined sources and the halves of a gate in whole groups, the halves' groups in turn, and
+    /// the gate's function as activation; before a pixel shuffle its groups in the order of [`FusedConv::computed_outputs`].
     fn computed(&self) -> Dense {
         let conv = self.dense.as_conv();
         let out_channels = self.gate().map_or(conv.out_channels, |gate| 2 * gate.channels.next_multiple_of(LANES));

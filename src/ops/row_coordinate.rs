@@ -42,7 +42,7 @@ impl Operator for RowCoordinate {
 
     fn size(&self, axis: Axis, inputs: &[usize]) -> Result<usize> {
         match inputs[1].checked_mul(self.factor) {
-            Some(size) if size >= inputs[0] => Ok(inputs[1]),
+            Some(size) if size >= inputs[0] && inputs[0] > 0 => Ok(inputs[1]),
             _ => Err(Error::shape(format!(
                 "the row coordinate by {}: {inputs:?} pixels on the {axis:?} axis do not fit each other",
                 self.factor

@@ -1,7 +1,8 @@
 //! Enlarges an image by whole factors, as `torch.nn.functional.interpolate` with an integer `scale_factor`.
 //!
-//! `src` is `[channels, h, w]`, the result `[channels, h * scale, w * scale]`, perhaps combined with an image of that size as by
-//! [`binary`](super::binary), and that with a second source enlarged in the same way: `other * gain + offset`. Output pixel `i` of an axis stands at
+//! `src` is `[channels, h, w]`, the result `[channels, h * scale, w * scale]`, perhaps combined with an image of that size as
+//! by [`binary`](super::binary), and that with a second source enlarged in the same way: `other * gain + offset`.
+//! Output pixel `i` of an axis stands at
 //! - nearest: source pixel `i / scale`, rounded down;
 //! - bilinear: `max((i + 0.5) / scale - 0.5, 0)`, between the two pixels around it;
 //! - bilinear with aligned corners: `i (n - 1) / (n scale - 1)`, `n` the source's whole size on the axis.
@@ -38,7 +39,8 @@ pub struct Upsample {
     pub mode: Interpolation,
     /// What is made of the second input, as the function's `a`, and the enlarged image, its `b`.
     pub combine: Option<BinaryKind>,
-    /// What is made of that, as the function's `a`, and the second source enlarged, its `b`. Not without [`combine`](Self::combine).
+    /// What is made of that, as the function's `a`, and the second source enlarged, its `b`. Not without
+    /// [`combine`](Self::combine).
     pub then: Option<BinaryKind>,
     /// Whether the second source is the latter half of the first input's channels. They are then whole groups.
     pub joined: bool,

@@ -187,18 +187,29 @@ fn enlarged_images_are_combined_as_they_are_made() {
     }
 }
 
-/// What a graph and its fused form, of so many operators, answer on the CPU: the same bits.
+/// What a graph and its fused form, of so many operators, answer: the same bits on the CPU, and on the GPU what rounding allows.
 fn same_when_fused(what: &str, graph: Graph, left: usize, shapes: &[Shape]) {
     let fused = graph.fused().unwrap();
     assert_eq!(fused.nodes().len(), left, "{what}");
-    let image = |shape: &Shape| HostTensor::new(*shape, values(shape.elements().unwrap())).unwrap();
-    let images: Vec<HostTensor> = shapes.iter().map(image).collect();
+    // Inputs of one size differ, too.
+    let image = |(index, shape): (usize, &Shape)| {
+        let data = values(shape.elements().unwrap() + 7 * index).split_off(7 * index);
+        HostTensor::new(*shape, data).unwrap()
+    };
+    let images: Vec<HostTensor> = shapes.iter().enumerate().map(image).collect();
     let places: Vec<Place> = shapes.iter().copied().map(Place::whole).collect();
-    let [expected, actual] = [graph, fused].map(|graph| {
+    let [expected, actual] = [&graph, &fused].map(|graph| {
         let plan = graph.plan(&places).unwrap();
-        CpuRunner::new(Arc::new(graph)).unwrap().run(&plan, &images).unwrap().remove(0)
+        CpuRunner::new(Arc::new(graph.clone())).unwrap().run(&plan, &images).unwrap().remove(0)
     });
     assert_eq!(actual.data(), expected.data(), "{what}");
+    let plan = fused.plan(&places).unwrap();
+    let fused = Arc::new(fused);
+    for (precision, tolerance) in [(Precision::F32, TOLERANCE), (Precision::F16, TOLERANCE_F16)] {
+        let runner = pollster::block_on(GpuRunner::new(context(), fused.clone(), precision)).unwrap();
+        let result = pollster::block_on(runner.run(&plan, &images)).unwrap().remove(0);
+        assert_close(&format!("{what} {precision:?}"), &result, &expected, tolerance);
+    }
 }
 
 /// A convolution, a pixel shuffle, and perhaps a sum with an image of the enlarged size, which may come first.
@@ -209,6 +220,9 @@ fn a_pixel_shuffle_is_done_by_the_convolution_before_it() {
     let added = Conv2d { residual: Some(Residual::AfterActivation), ..plain.clone() };
     let grouped = Conv2d { groups: 2, ..plain.clone() };
     let narrow = Conv2d { out_channels: 12, ..plain.clone() };
+    // Kernels of other families: strides, more than three taps in a row.
+    let strided = Conv2d { stride: [1, 2], padding: [[1, 1], [1, 2]], ..Conv2d::new(8, 16, [3, 3]) };
+    let wide = Conv2d::same(8, 16, 5, Border::Zero);
     // With a sum or without, and the operators that are left.
     for (conv, sum, left) in [
         (plain.clone(), None, 1),
@@ -219,15 +233,24 @@ fn a_pixel_shuffle_is_done_by_the_convolution_before_it() {
         (added, Some(1.0), 3),
         (grouped, None, 2),
         (narrow, Some(1.0), 3),
+        (strided, None, 1),
+        (wide, Some(1.0), 1),
+        // Its slopes are those of the channels before the shuffle.
+        (act(Function::PRelu), None, 2),
     ] {
         for image_first in [false, true] {
             let mut graph = Graph::new();
             let source = graph.input(conv.in_channels);
             let residual = graph.input(conv.out_channels);
             let image = graph.scaled_input(conv.out_channels / 4, [Scale::new(2, 1); 2]);
-            let weight = vec![conv.out_channels, conv.in_channels / conv.groups, 3, 3];
+            let [height, width] = conv.kernel;
+            let weight = vec![conv.out_channels, conv.in_channels / conv.groups, height, width];
             let inputs: &[Value] = if conv.residual.is_some() { &[source, residual] } else { &[source] };
-            let wide = graph.push(conv.clone(), inputs, vec![param("weight", weight)]).unwrap();
+            let mut params = vec![param("weight", weight)];
+            if conv.activation == Function::PRelu {
+                params.push(param("slopes", vec![conv.out_channels]));
+            }
+            let wide = graph.push(conv.clone(), inputs, params).unwrap();
             let mut output = graph.pixel_shuffle(wide, 2).unwrap();
             if let Some(factor) = sum {
                 let (a, b) = if image_first { (image, output) } else { (output, image) };
@@ -313,6 +336,27 @@ fn a_chain_of_functions_of_elements_is_one_operator() {
         graph.set_output(output);
         same_when_fused(&format!("order {order}"), graph, 1, &[shape; 3]);
     }
+    // A pooled value may be in the first function, but not in the second.
+    for (pooled_first, left) in [(true, 1), (false, 2)] {
+        let mut graph = Graph::new();
+        let (x, image) = (graph.input(3), graph.input(3));
+        let pooled = graph.scaled_input(3, [Scale::new(0, 1); 2]);
+        let (a, b) = if pooled_first { (pooled, image) } else { (image, pooled) };
+        let product = graph.multiply(x, a).unwrap();
+        let sum = graph.add(product, b).unwrap();
+        graph.set_output(sum);
+        same_when_fused(&format!("pooled first: {pooled_first}"), graph, left, &[shape, shape, Shape::new(3, 1, 1)]);
+    }
+    // PReLU has weights and comes by itself.
+    let mut graph = Graph::new();
+    let (x, y) = (graph.input(3), graph.input(3));
+    let prelu = || Activation { channels: 3, function: Function::PRelu };
+    let gate = graph.push(prelu(), &[y], vec![param("slopes", vec![3])]).unwrap();
+    let product = graph.multiply(x, gate).unwrap();
+    let sum = graph.add(product, y).unwrap();
+    let output = graph.push(prelu(), &[sum], vec![param("slopes", vec![3])]).unwrap();
+    graph.set_output(output);
+    same_when_fused("PReLU", graph, 3, &[shape; 2]);
     // A result is written; so is what is read twice, and a fourth image comes by itself.
     let mut graph = Graph::new();
     let [x, signal, image] = [(); 3].map(|()| graph.input(3));

@@ -243,3 +243,28 @@ fn tiles_of_convolutions_agree_with_matrices() {
         tiles_agree_on_the_gpu(&context, &["conv2d", "fused_conv", "linear"], Precision::F16);
     }
 }
+
+/// A stride and the pixel shuffle behind it cancel: the scale alone does not tell that the tile begins between two outputs.
+#[test]
+fn a_tile_between_strides_is_refused() {
+    let dense = Dense::Conv2d(Conv2d { stride: [2, 1], ..Conv2d::new(4, 16, [1, 1]) });
+    let behind = Behind::Shuffle(PixelShuffle { factor: 2 });
+    let mut graph = Graph::new();
+    let input = graph.input(4);
+    let output = graph.push(FusedConv { before: Before::Nothing, dense, behind }, &[input], Vec::new()).unwrap();
+    graph.set_output(output);
+    let plan = |top| graph.plan(&[Place { shape: Shape::new(4, 4, 6), origin: [top, 0], full: [12, 6] }]);
+    assert!(plan(2).is_ok());
+    assert!(matches!(plan(3), Err(sonolume::Error::Shape(_))));
+}
+
+#[test]
+fn row_coordinates_of_another_scale_are_refused() {
+    let mut graph = Graph::new();
+    let image = graph.input(1);
+    let half = graph.pixel_unshuffle(image, 2).unwrap();
+    assert!(graph.row_coordinate(image, half, 2).is_ok());
+    for (like, factor) in [(image, 2), (half, 1), (half, 4), (half, 0)] {
+        assert!(matches!(graph.row_coordinate(image, like, factor), Err(sonolume::Error::Shape(_))), "{factor}");
+    }
+}
