@@ -293,17 +293,40 @@ impl Blend<'_> {
     fn luma_row<T: Sample>(&self, y: usize, row: &mut [T]) {
         let (layout, width) = (self.frame.layout, self.frame.width);
         let results = &self.enhanced.data()[y * width..][..width];
-        if layout == Layout::Luma {
-            for (sample, &result) in row.iter_mut().zip(results) {
-                *sample = T::from_level(self.mix::<T>(f64::from(sample.level()), unit(result)));
+        match layout {
+            Layout::Luma => {
+                for (sample, &result) in row.iter_mut().zip(results) {
+                    *sample = T::from_level(self.mix::<T>(f64::from(sample.level()), unit(result)));
+                }
             }
-            return;
+            Layout::LumaAlpha => {
+                for (pixel, &result) in row.as_chunks_mut::<2>().0.iter_mut().zip(results) {
+                    self.luma_pixel(pixel, result);
+                }
+            }
+            Layout::Rgb => self.colour_row::<T, 3>(row, results),
+            Layout::Rgba => self.colour_row::<T, 4>(row, results),
         }
-        for (pixel, &result) in row.chunks_exact_mut(layout.samples()).zip(results) {
-            if !is_transparent(pixel, layout) && !carries_colour(pixel, layout) {
-                let own = luma_level(pixel, layout);
-                shift_luma(pixel, layout, own, self.mix::<T>(own, unit(result)));
+    }
+
+    /// The same of pixels of red, green and blue. Grey stored so, as most pictures of a scanner's screen are, takes one result
+    /// for all three, the same as that of [`Blend::luma_pixel`].
+    fn colour_row<T: Sample, const N: usize>(&self, row: &mut [T], results: &[f32]) {
+        for (pixel, &result) in row.as_chunks_mut::<N>().0.iter_mut().zip(results) {
+            let [red, green, blue]: [u32; 3] = [pixel[0].into(), pixel[1].into(), pixel[2].into()];
+            if red == green && green == blue && !is_transparent(pixel, self.frame.layout) {
+                pixel[..3].fill(T::from_level(self.mix::<T>(f64::from(red), unit(result))));
+            } else {
+                self.luma_pixel(pixel, result);
             }
+        }
+    }
+
+    fn luma_pixel<T: Sample>(&self, pixel: &mut [T], result: f32) {
+        let layout = self.frame.layout;
+        if !is_transparent(pixel, layout) && !carries_colour(pixel, layout) {
+            let own = luma_level(pixel, layout);
+            shift_luma(pixel, layout, own, self.mix::<T>(own, unit(result)));
         }
     }
 
@@ -418,7 +441,9 @@ mod tests {
                     let frame = &frames(layout)[at];
                     assert_eq!(frame.luma(), plain.luma(), "{layout:?}");
                     assert_eq!(frame.rgb(), plain.rgb(), "{layout:?}");
-                    assert_eq!(firsts(&frame.with_luma(&results, strength).unwrap()), firsts(&expected), "{layout:?}");
+                    let blended = frame.with_luma(&results, strength).unwrap();
+                    assert_eq!(firsts(&blended), firsts(&expected), "{layout:?}");
+                    assert_eq!(blended.rgb(), expected.rgb(), "{layout:?}: grey stays grey");
                 }
             }
         }
