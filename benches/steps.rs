@@ -54,7 +54,7 @@ fn main() -> sonolume::Result<()> {
         if let Some(step) = plan.steps.iter().find(|step| Some(step.node) == *node) {
             let op = &model.graph.nodes()[step.node].op;
             flops = op.flops(&step.io);
-            for place in step.io.inputs.iter().chain([&step.io.output]) {
+            for place in op.moved(&step.io) {
                 elements += place.shape.stored_elements()?;
             }
             name = format!("{} {} -> {}", op.stem(), step.io.inputs[0].shape, step.io.output.shape);

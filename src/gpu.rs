@@ -306,8 +306,8 @@ impl GpuRunner {
         Ok(steps
             .map(|((step, kernel), nanoseconds)| {
                 let op = &self.graph.nodes()[step.node].op;
-                let places = step.io.inputs.iter().chain([&step.io.output]);
-                let bytes = places.map(|place| buffer::stored_bytes(place.shape, self.precision)).sum();
+                let places = op.moved(&step.io);
+                let bytes = places.iter().map(|place| buffer::stored_bytes(place.shape, self.precision)).sum();
                 let flops = op.flops(&step.io);
                 Timing { node: step.node, operator: op.stem(), kernel, nanoseconds, flops, bytes }
             })

@@ -114,6 +114,18 @@ pub trait Operator: Send + Sync {
         wanted
     }
 
+    /// False if of input `index` only the size counts.
+    fn is_read(&self, index: usize) -> bool {
+        let _ = index;
+        true
+    }
+
+    /// The tensors of `io` that are read or written.
+    fn moved<'i>(&self, io: &'i Io) -> Vec<&'i Place> {
+        let read = io.inputs.iter().enumerate().filter(|(index, _)| self.is_read(*index)).map(|(_, place)| place);
+        read.chain([&io.output]).collect()
+    }
+
     /// Tiles of input 0 must start at multiples of this.
     fn alignment(&self, axis: Axis) -> usize {
         let _ = axis;

@@ -92,7 +92,7 @@ impl Graph {
             }
             let io = io(node);
             flops = flops.saturating_add(node.op.flops(&io));
-            for place in io.inputs.iter().chain([&io.output]) {
+            for place in node.op.moved(&io) {
                 traffic = traffic.saturating_add(place.shape.stored_elements()? as u64);
             }
             let inputs = node.inputs.iter().map(|value| slot_of[value.0]).collect();

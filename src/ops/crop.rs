@@ -72,6 +72,10 @@ impl Operator for Crop {
         .ok_or_else(|| Error::shape(format!("cropping by {:?} leaves nothing of {inputs:?} pixels", self.amount)))
     }
 
+    fn is_read(&self, index: usize) -> bool {
+        index == 0
+    }
+
     fn reads(&self, axis: Axis, index: usize, wanted: Span, _: usize) -> Span {
         match self.amount {
             CropAmount::Fixed(sides) => {

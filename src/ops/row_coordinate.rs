@@ -54,6 +54,10 @@ impl Operator for RowCoordinate {
         Scale::new(1, self.factor)
     }
 
+    fn is_read(&self, _: usize) -> bool {
+        false
+    }
+
     // Nothing is read, but the output has the pixels of the inputs' tiles and no others.
     fn reads(&self, _: Axis, index: usize, wanted: Span, _: usize) -> Span {
         let factor = if index == 0 { self.factor as i64 } else { 1 };
