@@ -14,7 +14,6 @@ mod join;
 pub mod plan;
 pub mod reach;
 pub mod segment;
-mod separate;
 mod surround;
 
 pub use plan::{Plan, Step};

@@ -1,5 +1,5 @@
 //! Fusion: padding, scale and shift, residuals, activations, enlargements and functions of elements move into the operator beside
-//! them; [`super::separate`], [`super::join`] and [`super::surround`] do the rest.
+//! them; [`super::join`] and [`super::surround`] do the rest.
 //!
 //! Every rule takes an operator and the one that computes its input. If nobody else reads that value, the two become
 //! one: less memory traffic, and no difference in the result but rounding.
@@ -29,7 +29,7 @@ impl Graph {
                 fused.nodes.push(node);
             }
         }
-        Ok(fused.separated()?.joined().surrounded())
+        Ok(fused.joined().surrounded())
     }
 
     /// How often every value is read, by operators or as a result.
