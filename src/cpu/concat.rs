@@ -19,6 +19,12 @@ pub(super) fn run(_: &Concat, io: &Io, _: &[Vec<f32>], inputs: &[&[f32]], output
 pub(super) fn join(output: &mut [f32], left: &[f32], right: &[f32], channels: [usize; 2]) {
     let [first, second] = channels;
     let lanes = (first + second).next_multiple_of(LANES);
+    if first.is_multiple_of(LANES) {
+        // Whole groups, padding lanes too.
+        place(output, lanes, 0, left, first);
+        place(output, lanes, first, right, lanes - first);
+        return;
+    }
     if first + second < lanes {
         for pixel in output.chunks_exact_mut(lanes) {
             pixel[lanes - LANES..].copy_from_slice(&[0.0; LANES]);
