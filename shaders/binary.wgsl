@@ -1,5 +1,5 @@
 // Two tensors, or three, element by element, then an activation.
-//   KIND 0: r = alpha * a + beta * g(b)      KIND 1: r = a * g(b)
+//   KIND 1: r = alpha * a + beta * g(b)      KIND 2: r = a * g(b)
 //   THEN 0: dst = f(r)    1: dst = f(then_alpha * r + then_beta * c)    2: dst = f(r * c)
 // a, c, dst [channels, height, width]   b of the same size (BROADCAST 0), [channels, 1, 1] (1) or [1, height, width] (2)
 // slope [channels], PReLU's   one invocation per pixel: an image larger than the caches goes through them once, not once for
@@ -46,17 +46,9 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {
             default: { other = vec4<f32>(b[at]); }
         }
         other = activate_by(SECOND, SECOND_ALPHA, other, vec4<f32>(0.0));
-        let one = vec4<f32>(a[at]);
-        var value: vec4<f32>;
-        if KIND == 0u {
-            value = params.alpha * one + params.beta * other;
-        } else {
-            value = one * other;
-        }
-        if THEN == 1u {
-            value = params.then_alpha * value + params.then_beta * vec4<f32>(c[at]);
-        } else if THEN == 2u {
-            value *= vec4<f32>(c[at]);
+        var value = combine(KIND, vec4<f32>(a[at]), params.alpha, other, params.beta);
+        if THEN > 0u {
+            value = combine(THEN, value, params.then_alpha, vec4<f32>(c[at]), params.then_beta);
         }
         value = select(vec4<f32>(0.0), value, live4(g, params.channels));
         dst[at] = to_elem4(activate(value, vec4<f32>(slope[g])));

@@ -73,16 +73,30 @@ fn taps(position: u32, scale: u32, full: u32, origin: u32, size: u32) -> Taps {
     );
 }
 
+// First elements of the four source pixels around a dst pixel.
 struct Corners {
-    top_left: vec4<f32>,
-    top_right: vec4<f32>,
-    bottom_left: vec4<f32>,
-    bottom_right: vec4<f32>,
+    top_left: u32,
+    top_right: u32,
+    bottom_left: u32,
+    bottom_right: u32,
 }
 
-fn between(corners: Corners, down: f32, across: f32) -> vec4<f32> {
-    let top = (1.0 - across) * corners.top_left + across * corners.top_right;
-    let bottom = (1.0 - across) * corners.bottom_left + across * corners.bottom_right;
+// Of the second source or the first.
+fn source(of_second: bool, at: u32) -> vec4<f32> {
+    if of_second {
+        return vec4<f32>(second[at]);
+    }
+    return vec4<f32>(src[at]);
+}
+
+fn enlarged(of_second: bool, corners: Corners, g: u32, down: f32, across: f32) -> vec4<f32> {
+    let top_left = source(of_second, corners.top_left + g);
+    if MODE == 0u {
+        return top_left;
+    }
+    let top = (1.0 - across) * top_left + across * source(of_second, corners.top_right + g);
+    let bottom = (1.0 - across) * source(of_second, corners.bottom_left + g)
+        + across * source(of_second, corners.bottom_right + g);
     return (1.0 - down) * top + down * bottom;
 }
 
@@ -93,44 +107,20 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {
     }
     let rows = taps(params.dst_top + id.y, SCALE_Y, params.full_height, params.src_top, params.src_height);
     let columns = taps(params.dst_left + id.x, SCALE_X, params.full_width, params.src_left, params.src_width);
-    let top_left = (rows.low * params.src_width + columns.low) * params.src_groups;
-    let top_right = (rows.low * params.src_width + columns.high) * params.src_groups;
-    let bottom_left = (rows.high * params.src_width + columns.low) * params.src_groups;
-    let bottom_right = (rows.high * params.src_width + columns.high) * params.src_groups;
+    let corners = Corners(
+        (rows.low * params.src_width + columns.low) * params.src_groups,
+        (rows.low * params.src_width + columns.high) * params.src_groups,
+        (rows.high * params.src_width + columns.low) * params.src_groups,
+        (rows.high * params.src_width + columns.high) * params.src_groups,
+    );
     let to = (id.y * params.dst_width + id.x) * params.groups;
     for (var g = 0u; g < params.groups; g++) {
-        var value = vec4<f32>(src[top_left + g]);
-        if MODE != 0u {
-            value = between(
-                Corners(
-                    value,
-                    vec4<f32>(src[top_right + g]),
-                    vec4<f32>(src[bottom_left + g]),
-                    vec4<f32>(src[bottom_right + g]),
-                ),
-                rows.weight,
-                columns.weight,
-            );
-        }
+        var value = enlarged(false, corners, g, rows.weight, columns.weight);
         if COMBINE > 0u {
-            let one = vec4<f32>(other[to + g]);
-            value = select(params.alpha * one + params.beta * value, one * value, COMBINE == 2u);
+            value = combine(COMBINE, vec4<f32>(other[to + g]), params.alpha, value, params.beta);
             if THEN > 0u {
-                let h = JOINED * params.groups + g;
-                var more = vec4<f32>(second[top_left + h]);
-                if MODE != 0u {
-                    more = between(
-                        Corners(
-                            more,
-                            vec4<f32>(second[top_right + h]),
-                            vec4<f32>(second[bottom_left + h]),
-                            vec4<f32>(second[bottom_right + h]),
-                        ),
-                        rows.weight,
-                        columns.weight,
-                    );
-                }
-                value = select(params.then_alpha * value + params.then_beta * more, value * more, THEN == 2u);
+                let more = enlarged(true, corners, JOINED * params.groups + g, rows.weight, columns.weight);
+                value = combine(THEN, value, params.then_alpha, more, params.then_beta);
             }
             // Padding lanes are set to zero, as in `binary`.
             value = select(vec4<f32>(0.0), value, live4(g, params.channels));

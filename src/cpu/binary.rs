@@ -61,10 +61,7 @@ fn broadcast(op: &Binary, lanes: usize, a: &[f32], b: &[f32], output: &mut [f32]
         Broadcast::Pooled => output.chunks_exact_mut(lanes).for_each(|pixel| combine(op.kind, pixel, b)),
         Broadcast::Channel => {
             for (pixel, b) in output.chunks_exact_mut(lanes).zip(b.iter().step_by(LANES)) {
-                match op.kind {
-                    BinaryKind::Add { alpha, beta } => pixel.iter_mut().for_each(|a| *a = alpha * *a + beta * b),
-                    BinaryKind::Multiply => pixel.iter_mut().for_each(|a| *a *= b),
-                }
+                pixel.chunks_exact_mut(LANES).for_each(|group| combine(op.kind, group, &[*b; LANES]));
             }
         }
     }

@@ -98,7 +98,7 @@ pub const SHADERS: &[&Shader] = &[&SHADER];
 static SHADER: Shader = Shader {
     name: "binary",
     source: include_str!("../../shaders/binary.wgsl"),
-    library: &[dispatch::ACTIVATION, dispatch::LANES],
+    library: &[dispatch::ACTIVATION, dispatch::COMBINE, dispatch::LANES],
     params: Params::FIELDS,
 };
 
@@ -144,10 +144,7 @@ impl Operator for Binary {
 
     fn dispatches(&self, io: &Io, _: Traits) -> Result<Vec<Dispatch>> {
         let shape = io.output.shape;
-        let (kind, alpha, beta) = match self.kind {
-            BinaryKind::Add { alpha, beta } => (0, alpha, beta),
-            BinaryKind::Multiply => (1, 0.0, 0.0),
-        };
+        let (kind, alpha, beta) = BinaryKind::optional(Some(self.kind));
         let (then, then_alpha, then_beta) = BinaryKind::optional(self.then);
         let params = Params {
             width: to_u32(shape.width)?,

@@ -49,6 +49,8 @@ pub(crate) use {library, library_text};
 pub const ACTIVATION: Library = library!("activation");
 /// `live4(group, channels)` and `shift4(low, high, shift)`: lanes of a group that exist, and four that straddle two.
 pub const LANES: Library = library!("lanes");
+/// `combine(kind, a, alpha, b, beta)`, by the numbers of [`BinaryKind`](super::binary::BinaryKind).
+pub const COMBINE: Library = library!("combine");
 /// `border(position, size, rule)`: the pixel that stands for one outside the image.
 pub const BORDER: Library = library!("border");
 

@@ -82,7 +82,7 @@ pub const SHADERS: &[&Shader] = &[&SHADER];
 static SHADER: Shader = Shader {
     name: "upsample",
     source: include_str!("../../shaders/upsample.wgsl"),
-    library: &[dispatch::LANES],
+    library: &[dispatch::COMBINE, dispatch::LANES],
     params: Params::FIELDS,
 };
 

@@ -124,16 +124,8 @@ fn enlarged_images_are_combined_as_they_are_made() {
             let binary = Binary::new(5, kind, Broadcast::None);
             let output = graph.push(binary, &inputs, vec![]).unwrap();
             graph.set_output(output);
-            let fused = graph.fused().unwrap();
-            assert_eq!(fused.nodes().len(), 1, "{kind:?}");
             let shapes = [Shape::new(5, 4, 3), Shape::new(5, 8, 6)];
-            let images = shapes.map(|shape| HostTensor::new(shape, values(shape.elements().unwrap())).unwrap());
-            let plan = |graph: &Graph| graph.plan(&shapes.map(Place::whole)).unwrap();
-            let [expected, actual] = [graph, fused].map(|graph| {
-                let plan = plan(&graph);
-                CpuRunner::new(Arc::new(graph)).unwrap().run(&plan, &images).unwrap().remove(0)
-            });
-            assert_eq!(actual.data(), expected.data(), "{kind:?} {mode:?}");
+            same_when_fused(&format!("{kind:?} {mode:?}"), graph, 1, &shapes);
         }
     }
 }

@@ -150,14 +150,19 @@ fn convolution(shape: Shape, op: Conv2d) -> Check {
     if op.activation == Function::PRelu {
         params.push(Param::new("slopes", vec![channels], values(channels)).unwrap());
     }
+    let readers = 1 + usize::from(op.residual.is_some());
+    answered(op, readers, noise(shape), params.into_iter().map(Arc::new).collect())
+}
+
+/// An operator that reads `image` as so many inputs, and what the CPU answers.
+fn answered(op: impl Into<Op>, readers: usize, image: HostTensor, params: Vec<Arc<Param>>) -> Check {
     let mut graph = Graph::new();
-    let input = graph.input(channels);
-    let inputs = if op.residual.is_some() { vec![input, input] } else { vec![input] };
-    let output = graph.push(op, &inputs, params.into_iter().map(Arc::new).collect()).unwrap();
+    let input = graph.input(image.shape().channels);
+    let output = graph.push(op, &vec![input; readers], params).unwrap();
     graph.set_output(output);
     let graph = Arc::new(graph);
-    let inputs = vec![noise(shape)];
-    let places = vec![Place::whole(shape)];
+    let places = vec![Place::whole(image.shape())];
+    let inputs = vec![image];
     let cpu = CpuRunner::new(graph.clone()).unwrap();
     let expected = cpu.run(&graph.plan(&places).unwrap(), &inputs).unwrap().remove(0);
     Check { graph, inputs, places, expected }
@@ -197,21 +202,10 @@ fn tiles_of_wide_shuffled_convolutions_agree_on_the_gpu() {
     let check = convolution(shape, conv.clone());
     let behind = Behind::Shuffle(PixelShuffle { factor: 2 });
     let op = FusedConv { before: Before::Nothing, dense: Dense::Conv2d(Conv2d { bias: true, ..conv }), behind };
-    let shuffled = |op: Op, image: &HostTensor, params: Vec<Arc<Param>>| {
-        let mut graph = Graph::new();
-        let input = graph.input(image.shape().channels);
-        let output = graph.push(op, &[input], params).unwrap();
-        graph.set_output(output);
-        let graph = Arc::new(graph);
-        let plan = graph.plan(&[Place::whole(image.shape())]).unwrap();
-        let expected =
-            CpuRunner::new(graph.clone()).unwrap().run(&plan, std::slice::from_ref(image)).unwrap().remove(0);
-        Check { graph, inputs: vec![image.clone()], places: vec![Place::whole(image.shape())], expected }
-    };
     let params = check.graph.nodes()[0].params.clone();
-    let fused = shuffled(op.into(), &check.inputs[0], params);
+    let fused = answered(op, 1, check.inputs[0].clone(), params);
     // The CPU's own answer, from one operator after the other.
-    let apart = shuffled(PixelShuffle { factor: 2 }.into(), &check.expected, Vec::new());
+    let apart = answered(PixelShuffle { factor: 2 }, 1, check.expected.clone(), Vec::new());
     assert_eq!(fused.expected, apart.expected);
     wide_tiles_agree(&Case::parse("fused_conv", "src=128x11x9 join=0 shuffle=2")[0], &fused);
     // Of one size, from even rows and from odd ones, which take more patches: as by a runner that knows no other.
