@@ -55,7 +55,9 @@ fn main() -> sonolume::Result<()> {
             let op = &model.graph.nodes()[step.node].op;
             flops = op.flops(&step.io);
             for place in op.moved(&step.io) {
-                elements += place.shape.stored_elements()?;
+                // A single channel is stored without padding there.
+                let shape = place.shape;
+                elements += if shape.channels == 1 { shape.elements()? } else { shape.stored_elements()? };
             }
             name = format!("{} {} -> {}", op.stem(), step.io.inputs[0].shape, step.io.output.shape);
         }

@@ -1,7 +1,7 @@
 //! Runs a plan on the CPU: the reference of every operator, and the device of machines without a GPU.
 //!
 //! Each `cpu/<stem>.rs` has one function, `run(op, io, weights, inputs, output)`, over slices in the storage layout of
-//! [`crate::ops`]. Rows are shared between threads; every output element is computed by the same sequence of operations
+//! [`crate::ops`], except that an image of a single channel has no padding lanes here ([`lanes`]). Rows are shared between threads; every output element is computed by the same sequence of operations
 //! whatever the tile or the number of threads, so results are the same bits.
 
 use std::borrow::Borrow;
@@ -170,24 +170,36 @@ pub fn run_node(node: &Node, inputs: &[&HostTensor]) -> Result<HostTensor> {
         Io { inputs: inputs.iter().map(|tensor| Place::whole(tensor.shape())).collect(), output: Place::whole(shape) };
     let mut packed = Vec::with_capacity(inputs.len());
     for tensor in inputs {
-        let mut values = vec![0.0; tensor.shape().stored_elements()?];
+        let mut values = vec![0.0; stored(tensor.shape())];
         pack(tensor, &mut values);
         packed.push(values);
     }
     let inputs: Vec<&[f32]> = packed.iter().map(Vec::as_slice).collect();
-    let mut output = vec![0.0; shape.stored_elements()?];
+    shape.stored_elements()?;
+    let mut output = vec![0.0; stored(shape)];
     run_operator(&node.op, &io, &prepare(node)?, &inputs, &mut output);
     unpack(&output, shape)
 }
 
-/// Stored elements of a shape that a plan already checked.
+/// Elements of a stored pixel: whole groups, but a single channel is stored alone, as its padding would be most of what an
+/// operator reads and writes.
+const fn lanes(channels: usize) -> usize {
+    if channels == 1 { 1 } else { channels.next_multiple_of(LANES) }
+}
+
+/// Of values for each lane, or of none, those of a stored pixel.
+fn of_pixel(values: &[f32], channels: usize) -> &[f32] {
+    &values[..values.len().min(lanes(channels))]
+}
+
+/// Stored elements of a shape that is known to fit memory.
 fn stored(shape: Shape) -> usize {
-    shape.height * shape.width * shape.padded_channels()
+    shape.height * shape.width * lanes(shape.channels)
 }
 
 /// Zeroes the padding lanes of whole pixels of `channels` channels.
 fn clear_padding(values: &mut [f32], channels: usize) {
-    let lanes = channels.next_multiple_of(LANES);
+    let lanes = lanes(channels);
     if lanes > channels {
         for pixel in values.chunks_exact_mut(lanes) {
             pixel[channels..].fill(0.0);
@@ -201,9 +213,13 @@ const PIXELS: usize = 1 << 14;
 /// Planar to storage layout; the padding lanes stay as they are.
 fn pack(tensor: &HostTensor, packed: &mut [f32]) {
     let shape = tensor.shape();
-    let (pixels, lanes) = (shape.height * shape.width, shape.padded_channels());
+    let (pixels, lanes) = (shape.height * shape.width, lanes(shape.channels));
     let planes: Vec<&[f32]> = tensor.data().chunks_exact(pixels.max(1)).collect();
     packed[..pixels * lanes].par_chunks_mut(PIXELS * lanes).enumerate().for_each(|(index, packed)| {
+        if lanes == 1 {
+            packed.copy_from_slice(&planes[0][index * PIXELS..][..packed.len()]);
+            return;
+        }
         for (channel, plane) in planes.iter().enumerate() {
             for (value, pixel) in plane[index * PIXELS..].iter().zip(packed.chunks_exact_mut(lanes)) {
                 pixel[channel] = *value;
@@ -215,9 +231,13 @@ fn pack(tensor: &HostTensor, packed: &mut [f32]) {
 /// Storage layout to planar.
 fn unpack(packed: &[f32], shape: Shape) -> Result<HostTensor> {
     let mut tensor = HostTensor::zeros(shape)?;
-    let (pixels, lanes) = (shape.height * shape.width, shape.padded_channels());
+    let (pixels, lanes) = (shape.height * shape.width, lanes(shape.channels));
     for (channel, plane) in tensor.data_mut().chunks_exact_mut(pixels.max(1)).enumerate() {
         plane.par_chunks_mut(PIXELS).zip(packed.par_chunks(PIXELS * lanes)).for_each(|(plane, packed)| {
+            if lanes == 1 {
+                plane.copy_from_slice(&packed[..plane.len()]);
+                return;
+            }
             for (value, pixel) in plane.iter_mut().zip(packed.chunks_exact(lanes)) {
                 *value = pixel[channel];
             }
@@ -228,5 +248,5 @@ fn unpack(packed: &[f32], shape: Shape) -> Result<HostTensor> {
 
 /// Elements of one row of `shape` as stored: the usual unit of work of a thread.
 fn row_elements(shape: Shape) -> usize {
-    (shape.width * shape.channel_groups() * LANES).max(1)
+    (shape.width * lanes(shape.channels)).max(1)
 }

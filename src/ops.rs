@@ -5,7 +5,8 @@
 //!
 //! Activations are stored channels-last with the channels padded to whole groups of four: element `(c, y, x)` of a
 //! `[channels, height, width]` tensor is at `(y * width + x) * padded_channels + c`. The padding lanes hold any finite
-//! value: who writes a tensor writes them too, who reads it must not depend on them.
+//! value: who writes a tensor writes them too, who reads it must not depend on them. (The CPU stores a single channel without
+//! padding.)
 
 use crate::error::{Error, Result};
 pub use crate::tensor::Param;

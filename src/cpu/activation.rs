@@ -4,12 +4,13 @@ use pulp::Arch;
 use rayon::prelude::*;
 
 use super::elementary::{gelu, gelu_tanh, larger, sigmoid, tanh};
-use super::{row_elements, vectorized};
+use super::{of_pixel, row_elements, vectorized};
 use crate::ops::Io;
 use crate::ops::activation::{Activation, Function};
 
 pub(super) fn run(op: &Activation, io: &Io, weights: &[Vec<f32>], inputs: &[&[f32]], output: &mut [f32]) {
-    let row = row_elements(io.output.shape);
+    let shape = io.output.shape;
+    let (row, slopes) = (row_elements(shape), of_pixel(&weights[0], shape.channels));
     let arch = Arch::new();
     output.par_chunks_mut(row).zip(inputs[0].par_chunks(row)).for_each(|(output, input)| {
         vectorized(
@@ -17,13 +18,13 @@ pub(super) fn run(op: &Activation, io: &Io, weights: &[Vec<f32>], inputs: &[&[f3
             #[inline(always)]
             || {
                 output.copy_from_slice(input);
-                apply(op.function, output, &weights[0]);
+                apply(op.function, output, slopes);
             },
         );
     });
 }
 
-/// Applies `function` in place to whole pixels; `slopes` are PReLU's, one for each stored channel.
+/// Applies `function` in place to whole pixels; `slopes` are PReLU's, one for each lane of a pixel.
 #[inline(always)]
 pub(super) fn apply(function: Function, values: &mut [f32], slopes: &[f32]) {
     match function {

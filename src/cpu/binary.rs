@@ -3,7 +3,7 @@
 use pulp::Arch;
 use rayon::prelude::*;
 
-use super::{activation, clear_padding, row_elements, scratch, vectorized};
+use super::{activation, clear_padding, lanes, of_pixel, row_elements, scratch, vectorized};
 use crate::ops::Io;
 use crate::ops::activation::Function;
 use crate::ops::binary::{Binary, BinaryKind, Broadcast};
@@ -11,25 +11,24 @@ use crate::tensor::LANES;
 
 pub(super) fn run(op: &Binary, io: &Io, weights: &[Vec<f32>], inputs: &[&[f32]], output: &mut [f32]) {
     let shape = io.output.shape;
-    let row = row_elements(shape);
+    let (row, slopes) = (row_elements(shape), of_pixel(&weights[0], op.channels));
     let arch = Arch::new();
     output.par_chunks_mut(row).zip(inputs[0].par_chunks(row)).enumerate().for_each(|(y, (output, a))| {
         let b = match op.broadcast {
             Broadcast::None => &inputs[1][y * row..][..row],
             Broadcast::Pooled => inputs[1],
-            // One channel, stored in a group of lanes.
-            Broadcast::Channel => &inputs[1][y * shape.width * LANES..][..shape.width * LANES],
+            Broadcast::Channel => &inputs[1][y * shape.width..][..shape.width],
         };
         let finish = |b: &[f32], output: &mut [f32]| {
             vectorized(
                 arch,
                 #[inline(always)]
                 || {
-                    broadcast(op, shape.padded_channels(), a, b, output);
+                    broadcast(op, lanes(shape.channels), a, b, output);
                     if let Some(then) = op.then {
                         combine(then, output, &inputs[2][y * row..][..row]);
                     }
-                    activation::apply(op.activation, output, &weights[0]);
+                    activation::apply(op.activation, output, slopes);
                 },
             );
         };
@@ -59,8 +58,10 @@ fn broadcast(op: &Binary, lanes: usize, a: &[f32], b: &[f32], output: &mut [f32]
     match op.broadcast {
         Broadcast::None => combine(op.kind, output, b),
         Broadcast::Pooled => output.chunks_exact_mut(lanes).for_each(|pixel| combine(op.kind, pixel, b)),
+        // One value for a pixel of one channel.
+        Broadcast::Channel if lanes == 1 => combine(op.kind, output, b),
         Broadcast::Channel => {
-            for (pixel, b) in output.chunks_exact_mut(lanes).zip(b.iter().step_by(LANES)) {
+            for (pixel, b) in output.chunks_exact_mut(lanes).zip(b) {
                 pixel.chunks_exact_mut(LANES).for_each(|group| combine(op.kind, group, &[*b; LANES]));
             }
         }

@@ -2,7 +2,7 @@
 
 use rayon::prelude::*;
 
-use super::row_elements;
+use super::{lanes, row_elements};
 use crate::ops::Io;
 use crate::ops::channel_attention::ChannelAttention;
 use crate::tensor::LANES;
@@ -20,7 +20,7 @@ pub(super) fn run(op: &ChannelAttention, io: &Io, _weights: &[Vec<f32>], inputs:
     }
     let rows = output.par_chunks_mut(row_elements(to)).zip(inputs[0].par_chunks(row_elements(from)));
     rows.for_each(|(output, input)| {
-        let pixels = output.chunks_exact_mut(to.padded_channels()).zip(input.chunks_exact(from.padded_channels()));
+        let pixels = output.chunks_exact_mut(lanes(to.channels)).zip(input.chunks_exact(lanes(from.channels)));
         for (output, input) in pixels {
             output.fill(0.0);
             let values = &input[2 * channels..3 * channels];

@@ -2,7 +2,7 @@
 
 use rayon::prelude::*;
 
-use super::row_elements;
+use super::{lanes, row_elements};
 use crate::ops::Io;
 use crate::ops::concat::Concat;
 use crate::tensor::LANES;
@@ -18,11 +18,16 @@ pub(super) fn run(_: &Concat, io: &Io, _: &[Vec<f32>], inputs: &[&[f32]], output
 /// Writes whole pixels with the channels of `left` and then those of `right`, which may be longer than needed.
 pub(super) fn join(output: &mut [f32], left: &[f32], right: &[f32], channels: [usize; 2]) {
     let [first, second] = channels;
-    let lanes = (first + second).next_multiple_of(LANES);
+    let lanes = lanes(first + second);
     if first.is_multiple_of(LANES) {
         // Whole groups, padding lanes too.
         place(output, lanes, 0, left, first);
-        place(output, lanes, first, right, lanes - first);
+        if second == 1 {
+            let pixels = output.chunks_exact_mut(lanes).zip(right);
+            pixels.for_each(|(output, value)| output[first..].copy_from_slice(&[*value, 0.0, 0.0, 0.0]));
+        } else {
+            place(output, lanes, first, right, lanes - first);
+        }
         return;
     }
     if first + second < lanes {
@@ -36,7 +41,7 @@ pub(super) fn join(output: &mut [f32], left: &[f32], right: &[f32], channels: [u
 
 /// Copies the channels of every pixel of a row to channel `at` of another row's.
 fn place(output: &mut [f32], lanes_out: usize, at: usize, input: &[f32], channels: usize) {
-    let pixels = output.chunks_exact_mut(lanes_out).zip(input.chunks_exact(channels.next_multiple_of(LANES)));
+    let pixels = output.chunks_exact_mut(lanes_out).zip(input.chunks_exact(lanes(channels)));
     // Copies of a known size take an instruction, others a call.
     match channels {
         1 => pixels.for_each(|(output, input)| output[at] = input[0]),

@@ -82,7 +82,8 @@ pub(super) fn run_fused(
 ) {
     let residual = op.residual.map(|when| (when, inputs[1]));
     let Fused { gate, shuffle, .. } = fused;
-    let epilogue = Epilogue { activation: op.activation, values: &weights[1], residual, gate, shuffle };
+    let (activation, channels) = (op.activation, op.out_channels);
+    let epilogue = Epilogue { activation, channels, values: &weights[1], residual, gate, shuffle };
     let (weight, src) = (&weights[0], inputs[0]);
     if op.is_depthwise() {
         return depthwise::run(op, io, weight, src, &epilogue, output);

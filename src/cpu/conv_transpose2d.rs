@@ -5,9 +5,10 @@ use rayon::prelude::*;
 
 use super::epilogue::Epilogue;
 use super::matrix::{Product, Tiling};
-use super::row_elements;
+use super::{lanes, row_elements};
 use crate::ops::Io;
 use crate::ops::conv_transpose2d::ConvTranspose2d;
+use crate::tensor::LANES;
 
 /// Pixels of one matrix product.
 const BLOCK: usize = 64;
@@ -30,22 +31,30 @@ fn phases(op: &ConvTranspose2d, axis: usize) -> Vec<Vec<Tap>> {
 
 pub(super) fn run(op: &ConvTranspose2d, io: &Io, weights: &[Vec<f32>], inputs: &[&[f32]], output: &mut [f32]) {
     let (from, to) = (io.inputs[0].shape, io.output.shape);
-    let (lanes_in, lanes_out) = (from.padded_channels(), to.padded_channels());
+    let (lanes_in, lanes_out) = (lanes(from.channels), lanes(to.channels));
     let src = inputs[0];
-    let epilogue =
-        Epilogue { activation: op.activation, values: &weights[1], residual: None, gate: None, shuffle: None };
-    let tiling = Tiling::new(lanes_out);
+    let channels = op.out_channels;
+    let epilogue = Epilogue {
+        activation: op.activation,
+        channels,
+        values: &weights[1],
+        residual: None,
+        gate: None,
+        shuffle: None,
+    };
+    let width = channels.next_multiple_of(LANES);
+    let tiling = Tiling::new(width);
     let (stride, start) = (tiling.stride(), tiling.pad(epilogue.bias()));
     let [stride_y, stride_x] = op.stride;
     let (row_phases, column_phases) = (phases(op, 0), phases(op, 1));
 
-    // Each phase's part of the weight matrix; a tap belongs to exactly one.
-    let tap_elements = lanes_in * lanes_out;
+    // Each phase's part of the weight matrix; a tap belongs to exactly one. Rows for lanes that are not stored are left out.
+    let tap_elements = op.in_channels.next_multiple_of(LANES) * width;
     let part = |rows: &[Tap], columns: &[Tap]| -> Vec<f32> {
         let taps = rows.iter().flat_map(|row| columns.iter().map(|column| row.index * op.kernel[1] + column.index));
         let weight: Vec<f32> =
-            taps.flat_map(|tap| &weights[0][tap * tap_elements..][..tap_elements]).copied().collect();
-        tiling.pack(&weight, lanes_out)
+            taps.flat_map(|tap| &weights[0][tap * tap_elements..][..lanes_in * width]).copied().collect();
+        tiling.pack(&weight, width)
     };
     let parts: Vec<Vec<Vec<f32>>> =
         row_phases.iter().map(|rows| column_phases.iter().map(|columns| part(rows, columns)).collect()).collect();

@@ -3,7 +3,7 @@
 use pulp::{Arch, Simd, WithSimd};
 
 use super::matrix::{load, store};
-use super::{activation, vectorized};
+use super::{activation, lanes, of_pixel, vectorized};
 use crate::ops::activation::Function;
 use crate::ops::conv2d::Residual;
 use crate::tensor::LANES;
@@ -11,7 +11,9 @@ use crate::tensor::LANES;
 /// Activation and residual, perhaps behind a pixel shuffle, or a gate.
 pub(super) struct Epilogue<'a> {
     pub(super) activation: Function,
-    /// Bias, then PReLU's slopes, each one for each stored channel.
+    /// Channels of the product.
+    pub(super) channels: usize,
+    /// Bias, then PReLU's slopes, each one for each channel, filled up to whole groups.
     pub(super) values: &'a [f32],
     pub(super) residual: Option<(Residual, &'a [f32])>,
     /// Channels of a gate's result and its function: the first half of the product, activated, times the second.
@@ -36,9 +38,13 @@ impl Epilogue<'_> {
         &self.values[..self.values.len() / 2]
     }
 
+    fn slopes(&self) -> &[f32] {
+        of_pixel(&self.values[self.values.len() / 2..], self.channels)
+    }
+
     /// Stored elements of the result for each pixel of the product.
     pub(super) fn lanes(&self) -> usize {
-        self.gate.map_or(self.values.len() / 2, |(channels, _, _)| channels.next_multiple_of(LANES))
+        lanes(self.gate.map_or(self.channels, |(channels, _, _)| channels))
     }
 
     /// Stores the products of some pixels of a line, `stride` elements apart and with the bias in them.
@@ -98,7 +104,7 @@ impl Epilogue<'_> {
         x = match self.activation {
             Function::Relu => simd.max_f32s(x, simd.splat_f32s(0.0)),
             Function::LeakyRelu { slope } => leaky(simd, x, simd.splat_f32s(slope)),
-            Function::PRelu => leaky(simd, x, load::<S>(self.values, self.lanes() + channel)),
+            Function::PRelu => leaky(simd, x, load::<S>(self.slopes(), channel)),
             Function::Identity => x,
             _ => unreachable!("`is_simple` lets no other function through"),
         };
@@ -110,11 +116,10 @@ impl Epilogue<'_> {
 
     #[inline(always)]
     fn apply(&self, values: &mut [f32], at: usize) {
-        let slopes = &self.values[self.values.len() / 2..];
         if let Some((Residual::BeforeActivation, residual)) = self.residual {
             add(values, &residual[at..]);
         }
-        activation::apply(self.activation, values, slopes);
+        activation::apply(self.activation, values, self.slopes());
         if let Some((Residual::AfterActivation, residual)) = self.residual {
             add(values, &residual[at..]);
         }
@@ -139,11 +144,11 @@ impl WithSimd for Store<'_> {
         match (epilogue.gate, epilogue.activation) {
             (Some((channels, Function::Identity, _)), _) => gate::<S>(simd, channels, product, stride, output),
             (Some((channels, function, slopes)), _) => {
-                let lanes = epilogue.lanes();
+                let lanes = lanes(channels);
                 for (output, product) in output.chunks_exact_mut(lanes).zip(product.chunks_exact(stride)) {
                     output[..channels].copy_from_slice(&product[..channels]);
                     output[channels..].fill(0.0);
-                    activation::apply(function, output, slopes);
+                    activation::apply(function, output, of_pixel(slopes, channels));
                     for (output, b) in output[..channels].iter_mut().zip(&product[channels..]) {
                         *output *= b;
                     }
@@ -160,6 +165,10 @@ impl WithSimd for Store<'_> {
                         place += S::F32_LANES;
                     }
                 }
+            }
+            _ if stride == epilogue.lanes() => {
+                output.copy_from_slice(product);
+                epilogue.apply(output, at);
             }
             _ => {
                 let lanes = epilogue.lanes();
@@ -184,7 +193,7 @@ fn leaky<S: Simd>(simd: S, x: S::f32s, slope: S::f32s) -> S::f32s {
 /// The product of the halves of each pixel.
 #[inline(always)]
 fn gate<S: Simd>(simd: S, channels: usize, product: &[f32], stride: usize, output: &mut [f32]) {
-    let lanes = channels.next_multiple_of(LANES);
+    let lanes = lanes(channels);
     // Vectors run over into the next pixel, which is written later; near the end there is none.
     let over = 2 * S::F32_LANES;
     let pixels = output.len() / lanes;

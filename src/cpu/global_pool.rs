@@ -2,14 +2,14 @@
 
 use rayon::prelude::*;
 
-use super::row_elements;
+use super::{lanes, row_elements};
 use crate::ops::Io;
 use crate::ops::global_pool::GlobalPool;
 use crate::ops::pool2d::PoolKind;
 
 pub(super) fn run(op: &GlobalPool, io: &Io, _: &[Vec<f32>], inputs: &[&[f32]], output: &mut [f32]) {
     let shape = io.inputs[0].shape;
-    let lanes = shape.padded_channels();
+    let lanes = lanes(shape.channels);
     let combine = |a: f64, b: f64| match op.kind {
         PoolKind::Max => a.max(b),
         PoolKind::Average => a + b,

@@ -2,7 +2,7 @@
 
 use rayon::prelude::*;
 
-use super::row_elements;
+use super::{lanes, row_elements};
 use crate::ops::Io;
 use crate::ops::gram::Gram;
 use crate::tensor::LANES;
@@ -25,7 +25,7 @@ pub(super) fn run(op: &Gram, io: &Io, weights: &[Vec<f32>], inputs: &[&[f32]], o
             let mut part = vec![0.0f32; length];
             for row in band.chunks_exact(row) {
                 part.fill(0.0);
-                add_row(op, row, shape.padded_channels(), &mut part);
+                add_row(op, row, lanes(shape.channels), &mut part);
                 for (sum, part) in sums.iter_mut().zip(&part) {
                     *sum += f64::from(*part);
                 }

@@ -4,9 +4,10 @@ use pulp::{Arch, Simd, WithSimd};
 use rayon::prelude::*;
 
 use super::matrix::{load, store};
-use super::row_elements;
+use super::{lanes, row_elements};
 use crate::ops::Io;
 use crate::ops::layer_norm::LayerNorm;
+use crate::tensor::LANES;
 
 pub(super) fn run(op: &LayerNorm, io: &Io, weights: &[Vec<f32>], inputs: &[&[f32]], output: &mut [f32]) {
     let row = row_elements(io.output.shape);
@@ -30,7 +31,12 @@ impl WithSimd for Normalize<'_> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
-        if self.op.channels.is_multiple_of(S::F32_LANES) { self.by_vectors(simd) } else { self.by_elements() }
+        // Without padding lanes.
+        if self.op.channels.is_multiple_of(S::F32_LANES.max(LANES)) {
+            self.by_vectors(simd)
+        } else {
+            self.by_elements()
+        }
     }
 }
 
@@ -67,7 +73,7 @@ impl Normalize<'_> {
     fn by_elements(self) {
         let Self { op, affine, input, output } = self;
         let (scale, shift) = affine.split_at(affine.len() / 2);
-        let lanes = scale.len();
+        let lanes = lanes(op.channels);
         let count = op.channels as f32;
         for (output, input) in output.chunks_exact_mut(lanes).zip(input.chunks_exact(lanes)) {
             let (output, padding) = output.split_at_mut(op.channels);

@@ -2,13 +2,13 @@
 
 use rayon::prelude::*;
 
-use super::row_elements;
+use super::{lanes, row_elements};
 use crate::ops::Io;
 use crate::ops::moments::Moments;
 
 pub(super) fn run(op: &Moments, io: &Io, _weights: &[Vec<f32>], inputs: &[&[f32]], output: &mut [f32]) {
     let shape = io.inputs[0].shape;
-    let lanes = shape.padded_channels();
+    let lanes = lanes(shape.channels);
     let group_channels = op.channels / op.groups;
     let count = (shape.height * shape.width * group_channels) as f64;
 

@@ -2,13 +2,13 @@
 
 use rayon::prelude::*;
 
-use super::row_elements;
+use super::{lanes, row_elements};
 use crate::ops::Io;
 use crate::ops::pad::Pad;
 
 pub(super) fn run(op: &Pad, io: &Io, _: &[Vec<f32>], inputs: &[&[f32]], output: &mut [f32]) {
     let (from, to) = (io.inputs[0].shape, io.output.shape);
-    let lanes = to.padded_channels();
+    let lanes = lanes(to.channels);
     let [top, left] = [op.before(0) as i64, op.before(1) as i64];
     let columns: Vec<Option<usize>> = (0..to.width).map(|x| op.border.resolve(x as i64 - left, from.width)).collect();
     output.par_chunks_mut(row_elements(to)).enumerate().for_each(|(y, output)| {

@@ -5,7 +5,7 @@ use std::ops::Range;
 use rayon::prelude::*;
 
 use super::elementary::larger;
-use super::row_elements;
+use super::{lanes, row_elements};
 use crate::ops::Io;
 use crate::ops::pool2d::{Pool2d, PoolKind};
 
@@ -17,7 +17,7 @@ fn window(op: &Pool2d, axis: usize, position: usize, size: usize) -> Range<usize
 
 pub(super) fn run(op: &Pool2d, io: &Io, _: &[Vec<f32>], inputs: &[&[f32]], output: &mut [f32]) {
     let (from, to) = (io.inputs[0].shape, io.output.shape);
-    let lanes = to.padded_channels();
+    let lanes = lanes(to.channels);
     let row = row_elements(from);
     output.par_chunks_mut(row_elements(to)).enumerate().for_each(|(y, output)| {
         let rows = window(op, 0, y, from.height);

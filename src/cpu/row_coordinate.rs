@@ -2,7 +2,7 @@
 
 use rayon::prelude::*;
 
-use super::row_elements;
+use super::{lanes, row_elements};
 use crate::ops::Io;
 use crate::ops::row_coordinate::RowCoordinate;
 
@@ -11,7 +11,7 @@ pub(super) fn run(op: &RowCoordinate, io: &Io, _: &[Vec<f32>], _: &[&[f32]], out
     let last = io.inputs[0].full[0] - 1;
     output.par_chunks_mut(row_elements(shape)).enumerate().for_each(|(y, output)| {
         let first = (io.output.origin[0] + y) * op.factor;
-        let mut pixel = vec![0.0; shape.padded_channels()];
+        let mut pixel = vec![0.0; lanes(shape.channels)];
         for (channel, value) in pixel[..shape.channels].iter_mut().enumerate() {
             *value = (first + channel / op.factor).min(last) as f32 / last.max(1) as f32;
         }

@@ -4,6 +4,7 @@
 use pulp::{Arch, Simd, WithSimd};
 
 use super::concat::join;
+use super::lanes;
 use super::layer_norm::Normalize;
 use crate::ops::Border;
 use crate::ops::layer_norm::LayerNorm;
@@ -105,20 +106,19 @@ impl Source<'_> {
 
     /// Copies whole pixels from pixel `first` on, as they shall be.
     fn read(&self, first: usize, to: &mut [f32]) {
-        let lanes = self.shape.padded_channels();
-        debug_assert!(lanes == self.pixel_elements() || self.norm.is_none() && self.second.is_none());
+        let elements = lanes(self.shape.channels);
+        debug_assert!(elements == self.pixel_elements() || self.norm.is_none() && self.second.is_none());
         if let Some((second, second_channels)) = self.second {
             let channels = [self.shape.channels - second_channels, second_channels];
-            let [left, right] = channels.map(|channels| channels.next_multiple_of(LANES) * first);
+            let [left, right] = channels.map(|channels| lanes(channels) * first);
             return join(to, &self.values[left..], &second[right..], channels);
         }
-        let from = &self.values[first * lanes..];
+        let from = &self.values[first * elements..];
         match (self.norm, self.shape.channels) {
             (Some((op, affine)), _) => {
                 let input = &from[..to.len()];
                 self.arch.dispatch(Normalize { op, affine, input, output: to });
             }
-            (None, 1) => compact::<1>(from, to),
             (None, 2) => compact::<2>(from, to),
             (None, 3) => compact::<3>(from, to),
             (None, _) => self.arch.dispatch(Copy { from: &from[..to.len()], to }),

@@ -4,7 +4,7 @@ use pulp::{Arch, Simd, WithSimd};
 use rayon::prelude::*;
 
 use super::binary::combine;
-use super::{clear_padding, row_elements, scratch, vectorized};
+use super::{clear_padding, lanes, row_elements, scratch, vectorized};
 use crate::ops::upsample::{Interpolation, Upsample};
 use crate::ops::{Axis, Io};
 use crate::tensor::LANES;
@@ -41,7 +41,7 @@ pub(super) fn run(op: &Upsample, io: &Io, _: &[Vec<f32>], inputs: &[&[f32]], out
     let (from, to) = (io.inputs[0].shape, io.output.shape);
     let (rows, columns) = (taps(op, io, Axis::Vertical), taps(op, io, Axis::Horizontal));
     let (row_in, row_out) = (row_elements(from), row_elements(to));
-    let (stride, lanes) = (from.padded_channels(), to.padded_channels());
+    let (stride, lanes) = (lanes(from.channels), lanes(to.channels));
     let line = Line { op, columns: &columns, stride, lanes, arch: Arch::new() };
     output.par_chunks_mut(row_out).zip(&rows).enumerate().for_each(|(y, (output, row))| {
         let pair = |input: usize| [row.low, row.high].map(|row| &inputs[input][row * row_in..][..row_in]);
@@ -103,6 +103,10 @@ impl Line<'_> {
     fn stretch(&self, input: &[f32], output: &mut [f32]) {
         let Self { op, columns, stride, lanes, arch } = *self;
         if op.mode == Interpolation::Nearest {
+            if lanes == 1 {
+                output.iter_mut().zip(columns).for_each(|(value, column)| *value = input[column.low]);
+                return;
+            }
             for (pixel, column) in output.chunks_exact_mut(lanes).zip(columns) {
                 let (pixel, _) = pixel.as_chunks_mut::<LANES>();
                 let (source, _) = input[column.low * stride..].as_chunks::<LANES>();

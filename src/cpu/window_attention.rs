@@ -8,7 +8,7 @@ use rayon::prelude::*;
 
 use super::elementary::exp;
 use super::matrix::{load, store};
-use super::{clear_padding, row_elements, vectorized};
+use super::{clear_padding, lanes, row_elements, vectorized};
 use crate::ops::window_attention::WindowAttention;
 use crate::ops::{Axis, Io};
 use crate::tensor::Shape;
@@ -112,7 +112,7 @@ impl Scratch {
     fn gather(&mut self, op: &WindowAttention, io: &Io, src: &[f32], scales: &[f32], window: [&Range<usize>; 2]) {
         let shape = io.inputs[0].shape;
         let [rows, columns] = window;
-        let (size, channels, lanes) = (op.head_channels, op.heads * op.head_channels, shape.padded_channels());
+        let (size, channels, lanes) = (op.head_channels, op.heads * op.head_channels, lanes(shape.channels));
         let (tokens, filled) = (self.keys.len() / channels, size.next_multiple_of(SIDE_BY_SIDE));
         let count = rows.len() * columns.len();
         let pixels = rows.clone().flat_map(|y| columns.clone().map(move |x| y * shape.width + x));
@@ -199,7 +199,7 @@ impl Head<'_> {
         }
         let places = std::array::from_fn::<_, Q, _>(|query| {
             let (y, x) = ((first + query) / columns.len(), (first + query) % columns.len());
-            (y * shape.width + columns.start + x) * shape.padded_channels() + head * size
+            (y * shape.width + columns.start + x) * lanes(shape.channels) + head * size
         });
         let mut mixed = [[0.0; SIDE_BY_SIDE]; Q];
         for channel in (0..size).step_by(SIDE_BY_SIDE) {

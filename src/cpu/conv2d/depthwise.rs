@@ -4,7 +4,7 @@ use pulp::Arch;
 use rayon::prelude::*;
 
 use crate::cpu::epilogue::{Epilogue, Target};
-use crate::cpu::{row_elements, scratch, vectorized};
+use crate::cpu::{lanes, row_elements, scratch, vectorized};
 use crate::ops::Io;
 use crate::ops::conv2d::Conv2d;
 use crate::tensor::LANES;
@@ -57,7 +57,7 @@ impl Window<'_> {
 
 pub(super) fn run(op: &Conv2d, io: &Io, weight: &[f32], src: &[f32], epilogue: &Epilogue<'_>, output: &mut [f32]) {
     let (from, to) = (io.inputs[0].shape, io.output.shape);
-    let lanes = to.padded_channels();
+    let lanes = lanes(to.channels);
     let [kernel_height, kernel_width] = op.kernel;
     let rows = taps(op, 0, to.height, from.height);
     let columns = taps(op, 1, to.width, from.width);

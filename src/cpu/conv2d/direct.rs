@@ -1,5 +1,6 @@
 //! Convolution by patches: a patch is read from the padded rows where it lies, never copied.
 
+use pulp::Arch;
 use rayon::prelude::*;
 
 use super::narrow::{Narrow, Planar};
@@ -7,8 +8,7 @@ use super::{Task, is_narrow, is_planar, segment_elements};
 use crate::cpu::epilogue::Target;
 use crate::cpu::matrix::Product;
 use crate::cpu::rows::Ring;
-use crate::cpu::{bands, row_elements, scratch};
-use crate::tensor::LANES;
+use crate::cpu::{bands, lanes, row_elements, scratch};
 
 /// Elements of the products that wait for their epilogue: half of a first-level cache.
 const PRODUCT_ELEMENTS: usize = 4096;
@@ -19,11 +19,11 @@ pub(super) fn run(task: &Task<'_>, output: &mut [f32]) {
     let [kernel_height, kernel_width] = op.kernel;
     let [extent_y, extent_x] = [0, 1].map(|axis: usize| op.dilation[axis] * (op.kernel[axis] - 1) + 1);
     let source = task.source(-(op.padding[1][0] as i64), (to.width - 1) * op.stride[1] + extent_x);
-    let lanes = source.pixel_elements();
+    let lanes_in = source.pixel_elements();
     let length = segment_elements(op);
-    let segments = kernel_width * lanes / length;
+    let segments = kernel_width * lanes_in / length;
     let lanes_out = epilogue.lanes();
-    let stride = if is_narrow(op) { LANES } else { tiling.stride() };
+    let stride = if is_narrow(op) { lanes(op.out_channels) } else { tiling.stride() };
     let start = tiling.pad(epilogue.bias());
     let block = (PRODUCT_ELEMENTS / stride).clamp(1, to.width);
 
@@ -38,19 +38,20 @@ pub(super) fn run(task: &Task<'_>, output: &mut [f32]) {
                 let rows: Vec<&[f32]> = taps
                     .flat_map(|row| {
                         let row = ring.row(row);
-                        (0..segments).map(move |tap| &row[tap * op.dilation[1] * lanes..])
+                        (0..segments).map(move |tap| &row[tap * op.dilation[1] * lanes_in..])
                     })
                     .collect();
                 for first in (0..to.width).step_by(block) {
-                    let shifted: Vec<&[f32]> = rows.iter().map(|row| &row[first * op.stride[1] * lanes..]).collect();
+                    let shifted: Vec<&[f32]> = rows.iter().map(|row| &row[first * op.stride[1] * lanes_in..]).collect();
                     let product = &mut product[..block.min(to.width - first) * stride];
-                    let step = op.stride[1] * lanes;
+                    let step = op.stride[1] * lanes_in;
                     let (segments, output_of) = (&shifted[..], &mut *product);
                     if is_narrow(op) {
                         let (channels, bias) = (op.out_channels, epilogue.bias());
                         let narrow = Narrow { segments, length, step, weight, channels, bias, output: output_of };
                         if is_planar(op) {
-                            tiling.arch().dispatch(Planar(narrow));
+                            // Vectors of pixels, which there are enough of for the widest.
+                            Arch::new().dispatch(Planar(narrow));
                         } else {
                             tiling.arch().dispatch(narrow);
                         }

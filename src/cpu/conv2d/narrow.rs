@@ -4,6 +4,7 @@
 use bytemuck::cast_slice;
 use pulp::{Simd, WithSimd};
 
+use crate::cpu::lanes;
 use crate::cpu::matrix::load;
 use crate::tensor::LANES;
 
@@ -36,7 +37,7 @@ pub(super) struct Narrow<'a> {
     pub(super) weight: &'a [f32],
     pub(super) channels: usize,
     pub(super) bias: &'a [f32],
-    /// [`LANES`] values for each pixel.
+    /// Stored pixels.
     pub(super) output: &'a mut [f32],
 }
 
@@ -47,18 +48,19 @@ impl WithSimd for Narrow<'_> {
     fn with_simd<S: Simd>(self, simd: S) {
         let Self { segments, length, step, weight, channels, bias, output } = self;
         let sums = Sums { segments, length, step, weight };
-        let (blocks, rest) = output.as_chunks_mut::<{ PIXELS * LANES }>();
-        for (block, output) in blocks.iter_mut().enumerate() {
-            for channel in 0..LANES {
+        let lanes = lanes(channels);
+        let (blocks, rest) = output.split_at_mut(output.len() / (PIXELS * lanes) * (PIXELS * lanes));
+        let first = blocks.len() / lanes;
+        for (block, output) in blocks.chunks_exact_mut(PIXELS * lanes).enumerate() {
+            for channel in 0..lanes {
                 let bias = if channel < channels { bias[channel] } else { 0.0 };
                 let values = sums.of::<S, PIXELS>(simd, block * PIXELS, channel, channel < channels);
                 for (pixel, value) in values.into_iter().enumerate() {
-                    output[pixel * LANES + channel] = bias + value;
+                    output[pixel * lanes + channel] = bias + value;
                 }
             }
         }
-        let first = blocks.len() * PIXELS;
-        for (index, output) in rest.chunks_exact_mut(LANES).enumerate() {
+        for (index, output) in rest.chunks_exact_mut(lanes).enumerate() {
             for (channel, output) in output.iter_mut().enumerate() {
                 let bias = if channel < channels { bias[channel] } else { 0.0 };
                 let [value] = sums.of::<S, 1>(simd, first + index, channel, channel < channels);
@@ -80,8 +82,11 @@ impl WithSimd for Planar<'_> {
     #[inline(always)]
     fn with_simd<S: Simd>(mut self, simd: S) {
         debug_assert_eq!(self.0.step, 1);
-        self.0.output.fill(0.0);
-        let pixels = self.0.output.len() / LANES;
+        let lanes = lanes(self.0.channels);
+        if lanes > 1 {
+            self.0.output.fill(0.0);
+        }
+        let pixels = self.0.output.len() / lanes;
         for channel in 0..self.0.channels {
             let mut first = 0;
             while first < pixels {
@@ -101,7 +106,8 @@ impl Planar<'_> {
     /// One channel of `N` vectors of pixels from `first` on; what is behind the last pixel is not written.
     #[inline(always)]
     fn vectors<S: Simd, const N: usize>(&mut self, simd: S, channel: usize, first: usize) {
-        let Self(Narrow { segments, length, weight, bias, output, .. }) = self;
+        let Self(Narrow { segments, length, weight, channels, bias, output, .. }) = self;
+        let lanes = lanes(*channels);
         let filled = length.next_multiple_of(FILL);
         let mut sums = [simd.splat_f32s(bias[channel]); N];
         for (index, segment) in segments.iter().enumerate() {
@@ -116,8 +122,14 @@ impl Planar<'_> {
             }
         }
         let values: &[f32] = cast_slice(&sums);
-        for (pixel, value) in output[first * LANES..].chunks_exact_mut(LANES).zip(values) {
-            pixel[channel] = *value;
+        let output = &mut output[first * lanes..];
+        if lanes == 1 {
+            let count = values.len().min(output.len());
+            output[..count].copy_from_slice(&values[..count]);
+        } else {
+            for (pixel, value) in output.chunks_exact_mut(lanes).zip(values) {
+                pixel[channel] = *value;
+            }
         }
     }
 }

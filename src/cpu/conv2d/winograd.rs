@@ -7,7 +7,7 @@ use super::Task;
 use crate::cpu::epilogue::{Epilogue, Target};
 use crate::cpu::matrix::{Product, Tiling, load, load_unchecked, store_unchecked};
 use crate::cpu::rows::Ring;
-use crate::cpu::{bands, scratch};
+use crate::cpu::{bands, lanes, scratch};
 use crate::ops::winograd::{POINTS, transform};
 
 /// Transformed elements, before and after the products, that a second-level cache holds beside the weights.
@@ -28,7 +28,7 @@ pub(super) fn pack(tiling: Tiling, weight: &[f32], width: usize, channels: usize
 pub(super) fn run(task: &Task<'_>, output: &mut [f32]) {
     let &Task { op, tiling, io, weight, ref epilogue, .. } = task;
     let (from, to) = (io.inputs[0].shape, io.output.shape);
-    let (lanes_in, stride, lanes_out) = (from.padded_channels(), tiling.stride(), epilogue.lanes());
+    let (lanes_in, stride, lanes_out) = (lanes(from.channels), tiling.stride(), epilogue.lanes());
     // Outputs before the tile's own that complete its first patches.
     let [skip_y, skip_x] = io.output.origin.map(|origin| origin % 2);
     let [patches_y, patches_x] = [(to.height + skip_y).div_ceil(2), (to.width + skip_x).div_ceil(2)];
