@@ -1,8 +1,9 @@
 //! Runs a plan on the CPU: the reference of every operator, and the device of machines without a GPU.
 //!
 //! Each `cpu/<stem>.rs` has one function, `run(op, io, weights, inputs, output)`, over slices in the storage layout of
-//! [`crate::ops`], except that an image of a single channel has no padding lanes here. Rows are shared between threads; every output element is computed by the same sequence of operations
-//! whatever the tile or the number of threads, so results are the same bits.
+//! [`crate::ops`], except that an image of a single channel has no padding lanes here. Rows are shared between threads; every
+//! output element is computed by the same sequence of operations whatever the tile or the number of threads, so results are
+//! the same bits.
 
 use std::borrow::Borrow;
 use std::sync::{Arc, Mutex};
