@@ -21,7 +21,6 @@ import argparse
 import math
 import os
 import time
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -34,9 +33,8 @@ import export
 import model
 import phantoms
 from degrade import degrade
-from losses import swd
-from train_supervised import Ahead, Clock, Ema, device_of, resume_optimizer, save, set_up, step_if_finite, validate, validation_set
-from train_unpaired import local_mean
+from train_supervised import Ahead, Clock, Ema, begin, resume_optimizer, save, step_if_finite, validate
+from train_unpaired import Held, local_mean
 
 # Factors of the carotid's detail by brightness (mean of 15x15 pixels, grey levels): across, along the depth.
 LUMEN = {0: (1.0, 1.0), 7: (1.0, 1.0), 15: (1.0, 0.7), 25: (0.8, 0.6), 45: (0.8, 0.75), 90: (1.0, 1.0), 255: (1.0, 1.0)}
@@ -122,24 +120,16 @@ def main():
     p.add_argument("--resume", action="store_true")
     a = p.parse_args()
 
-    work = Path(a.work)
-    work.mkdir(parents=True, exist_ok=True)
-    log = open(work / "refined.log", "a" if a.resume else "w", buffering=1)
-    torch.set_num_threads(a.threads)
-    torch.manual_seed(a.seed)
-    device = device_of(a.device)
-    cuda = set_up(device)
+    work, log, device, cuda = begin(a, "refined")
 
     high, low = data.load_usenhance(a.data, "high", "train"), data.load_usenhance(a.data, "low", "train")
     extra = data.load_hq(a.data, "train")
-    held_high, held_low = data.load_usenhance(a.data, "high", "held"), data.load_usenhance(a.data, "low", "held")
-    held = validation_set(held_high)
-    stack = lambda d: torch.from_numpy(np.stack([im for o in data.ORGANS for im in d[o]]).astype(np.float32) / 255)[:, None]
-    real = (stack(held_low), stack(held_high))
+    held = Held(a.data)
 
     teacher, meta = export.load(a.init)
     teacher = teacher.to(device, memory_format=torch.channels_last).requires_grad_(False)
-    net = model.build(meta["size"], gated=teacher.signal is not None, context=teacher.context is not None)
+    fresh = lambda: model.build(meta["size"], gated=teacher.signal is not None, context=teacher.context is not None)
+    net = fresh()
     net.load_state_dict(export.load(a.start or a.init)[0].state_dict())
     saved = None
     if a.resume and (work / "refined.pt").exists():
@@ -186,12 +176,10 @@ def main():
             save(dict(net=ema.state, step=step, size=meta["size"], stage="refined"), work / "refined-ema.pt")
         if done or now - last_check > 300:
             last_check = now
-            probe = model.build(meta["size"], gated=teacher.signal is not None, context=teacher.context is not None)
-            probe.to(device, memory_format=torch.channels_last).load_state_dict(ema.state)
-            i, s0, o, s1 = validate(probe, held, device)
-            with torch.no_grad():
-                out = torch.cat([probe(t.to(device)).cpu() for t in real[0].split(4)]).clamp(0, 1)
-            ratio = " ".join(f"{v / w:.3f}" for v, w in zip(swd(out, real[1]), swd(*real)))
+            probe = fresh().to(device, memory_format=torch.channels_last)
+            probe.load_state_dict(ema.state)
+            i, s0, o, s1 = validate(probe, held.pairs, device)
+            ratio = " ".join(f"{v:.3f}" for v in held.real(probe, device)[1])
             print(f"{time.strftime('%H:%M:%S')} held step {step} psnr {i:.2f} -> {o:.2f} ssim {s0:.3f} -> {s1:.3f} swd ratio {ratio}", file=log)
             save(dict(net=ema.state, step=step, size=meta["size"], stage="refined"), work / f"refined-ema-{step}.pt")
         if done:

@@ -89,6 +89,17 @@ def set_up(device: torch.device) -> bool:
     return device.type == "cuda"
 
 
+def begin(a, name: str):
+    """(work folder, its log, the device, whether that is a CUDA device) of a run with the options `a`."""
+    work = Path(a.work)
+    work.mkdir(parents=True, exist_ok=True)
+    log = open(work / f"{name}.log", "a" if a.resume else "w", buffering=1)
+    torch.set_num_threads(a.threads)
+    torch.manual_seed(a.seed)
+    device = device_of(a.device)
+    return work, log, device, set_up(device)
+
+
 def step_if_finite(optimizer, norm):
     """A step unless the gradients' norm says no. A fused optimizer on a GPU finds out there, so that nothing waits for it."""
     if norm.is_cuda:
@@ -164,13 +175,7 @@ def main():
     p.add_argument("--resume", action="store_true")
     a = p.parse_args()
 
-    work = Path(a.work)
-    work.mkdir(parents=True, exist_ok=True)
-    log = open(work / "supervised.log", "a" if a.resume else "w", buffering=1)
-    torch.set_num_threads(a.threads)
-    torch.manual_seed(a.seed)
-    device = device_of(a.device)
-    cuda = set_up(device)
+    work, log, device, cuda = begin(a, "supervised")
     torch.backends.cudnn.benchmark = cuda
 
     images, extra = data.load_usenhance(a.data, "high", "train"), data.load_hq(a.data, "train")

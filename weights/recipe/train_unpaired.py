@@ -31,7 +31,6 @@ import argparse
 import math
 import os
 import time
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -45,7 +44,7 @@ import model
 import phantoms
 from degrade import degrade
 from losses import gaussian, filter2, lncc, patches, pyramid, ssim, swd
-from train_supervised import Ahead, Clock, Ema, device_of, resume_optimizer, save, set_up, step_if_finite, validate, validation_set
+from train_supervised import Ahead, Clock, Ema, begin, resume_optimizer, save, step_if_finite, validate, validation_set
 
 BINS = 4  # depth quarters of the brightness term
 QUANTILES = 17
@@ -329,6 +328,22 @@ class Texture:
         return total, ratios
 
 
+class Held:
+    """The held-out images: degraded pairs, and the real ones of either side."""
+
+    def __init__(self, root):
+        low, high = (data.load_usenhance(root, side, "held") for side in ("low", "high"))
+        self.pairs = validation_set(high)
+        self.low, self.high = (Texture.tensor([im for o in data.ORGANS for im in d[o]]) for d in (low, high))
+        self.input = swd(self.low, self.high)
+
+    @torch.no_grad()
+    def real(self, net, device):
+        """(outputs for the real images, their distances to the cart images relative to the input's)."""
+        out = torch.cat([net(t.to(device)).cpu() for t in self.low.split(4)]).clamp(0, 1)
+        return out, [v / w for v, w in zip(swd(out, self.high), self.input)]
+
+
 def main():
     p = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     p.add_argument("--data", required=True)
@@ -351,21 +366,12 @@ def main():
         p.add_argument(f"--w-{name}", type=float, default=value)
     a = p.parse_args()
 
-    work = Path(a.work)
-    work.mkdir(parents=True, exist_ok=True)
-    log = open(work / "unpaired.log", "a" if a.resume else "w", buffering=1)
-    torch.set_num_threads(a.threads)
-    torch.manual_seed(a.seed)
+    work, log, device, cuda = begin(a, "unpaired")
     choose = np.random.default_rng([a.seed, 1, 1])  # what is not in the items
-    device = device_of(a.device)
-    cuda = set_up(device)
 
     high, low = data.load_usenhance(a.data, "high", "train"), data.load_usenhance(a.data, "low", "train")
     extra = data.load_hq(a.data, "train")
-    held_high, held_low = data.load_usenhance(a.data, "high", "held"), data.load_usenhance(a.data, "low", "held")
-    held = validation_set(held_high)
-    flat = lambda d: torch.from_numpy(np.stack([im for o in data.ORGANS for im in d[o]]).astype(np.float32) / 255)[:, None]
-    real = (flat(held_low), flat(held_high))
+    held = Held(a.data)
 
     start_net, meta = export.load(a.init or work / "supervised-ema.pt")
     size_name = meta["size"]
@@ -460,11 +466,9 @@ def main():
             last_check = now
             probe = model.build(size_name, gated=True, context=context).to(device, memory_format=torch.channels_last)
             probe.load_state_dict(ema.state)
-            i, s0, o, s1 = validate(probe, held, device)
-            with torch.no_grad():
-                out = torch.cat([probe(t.to(device)).cpu() for t in real[0].split(4)]).clamp(0, 1)
-            ratio = [v / w for v, w in zip(swd(out, real[1]), swd(*real))]
-            quarters = (out.reshape(-1, 4, 64, 256).mean((0, 2, 3)) / real[1].reshape(-1, 4, 64, 256).mean((0, 2, 3))).tolist()
+            i, s0, o, s1 = validate(probe, held.pairs, device)
+            out, ratio = held.real(probe, device)
+            quarters = (out.reshape(-1, 4, 64, 256).mean((0, 2, 3)) / held.high.reshape(-1, 4, 64, 256).mean((0, 2, 3))).tolist()
             text = lambda v: " ".join(f"{t:.2f}" for t in v)
             print(f"{time.strftime('%H:%M:%S')} held step {step} psnr {i:.2f} -> {o:.2f} ssim {s0:.3f} -> {s1:.3f}"
                   f" swd ratio {text(ratio)} brightness {text(quarters)}", file=log)
