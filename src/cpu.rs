@@ -193,6 +193,14 @@ fn of_pixel(values: &[f32], channels: usize) -> &[f32] {
     &values[..values.len().min(lanes(channels))]
 }
 
+/// Scale and shift of every lane and PReLU's slopes of a pixel, which are packed one after the other.
+fn affine(packed: &[f32], channels: usize) -> (&[f32], &[f32], &[f32]) {
+    let padded = channels.next_multiple_of(LANES);
+    let (scale, rest) = packed.split_at(padded);
+    let (shift, slopes) = rest.split_at(padded);
+    (scale, shift, of_pixel(slopes, channels))
+}
+
 /// Stored elements of a shape that is known to fit memory.
 fn stored(shape: Shape) -> usize {
     shape.height * shape.width * lanes(shape.channels)

@@ -2,18 +2,14 @@
 
 use rayon::prelude::*;
 
-use super::{activation, clear_padding, lanes, of_pixel, row_elements};
+use super::{activation, affine, clear_padding, lanes, row_elements};
 use crate::ops::Io;
 use crate::ops::normalize::Normalize;
-use crate::tensor::LANES;
 
 pub(super) fn run(op: &Normalize, io: &Io, weights: &[Vec<f32>], inputs: &[&[f32]], output: &mut [f32]) {
     let shape = io.output.shape;
     let (row, lanes) = (row_elements(shape), lanes(shape.channels));
-    let padded = op.channels.next_multiple_of(LANES);
-    let (scale, rest) = weights[0].split_at(padded);
-    let (shift, slopes) = rest.split_at(padded);
-    let slopes = of_pixel(slopes, op.channels);
+    let (scale, shift, slopes) = affine(&weights[0], op.channels);
     let (mut means, mut factors) = (vec![0.0; lanes], vec![0.0; lanes]);
     for (channel, moments) in inputs[1].chunks_exact(2).take(op.channels).enumerate() {
         means[channel] = moments[0];

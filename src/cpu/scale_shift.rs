@@ -2,18 +2,14 @@
 
 use rayon::prelude::*;
 
-use super::{activation, clear_padding, lanes, of_pixel, row_elements};
+use super::{activation, affine, clear_padding, lanes, row_elements};
 use crate::ops::Io;
 use crate::ops::scale_shift::ScaleShift;
-use crate::tensor::LANES;
 
 pub(super) fn run(op: &ScaleShift, io: &Io, weights: &[Vec<f32>], inputs: &[&[f32]], output: &mut [f32]) {
     let shape = io.output.shape;
     let (row, lanes) = (row_elements(shape), lanes(shape.channels));
-    let padded = op.channels.next_multiple_of(LANES);
-    let (scale, rest) = weights[0].split_at(padded);
-    let (shift, slopes) = rest.split_at(padded);
-    let slopes = of_pixel(slopes, op.channels);
+    let (scale, shift, slopes) = affine(&weights[0], op.channels);
     output.par_chunks_mut(row).zip(inputs[0].par_chunks(row)).for_each(|(output, input)| {
         for (output, input) in output.chunks_exact_mut(lanes).zip(input.chunks_exact(lanes)) {
             for (((output, x), scale), shift) in output.iter_mut().zip(input).zip(scale).zip(shift) {
