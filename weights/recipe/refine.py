@@ -7,9 +7,11 @@ discriminators, no balance between terms, and what is right stays.
 
   handheld images   lateral detail of the second octave (periods of about 4 to 8 pixels) stronger and axial detail weaker, as its
                     deviation on images that were not trained on is 0.85 to 0.92 and up to 1.15 times the cart images'; in dim
-                    areas of the carotid detail as strong as there (`LUMEN`), where it was up to 1.8 times as strong
+                    areas of the carotid detail as strong as there (`LUMEN`), where it was up to 1.8 times as strong; deep in the
+                    carotid less difference between what is bright and what is dim (`DEEP`); deep in the kidney a little brighter
   cart images, degraded cart images, simulated phantoms   as before; but cysts of the phantoms are as dark as the input has them, and what
-                    is dark in a phantom's sharp picture (behind a reflector, in the noise) is no brighter
+                    is dark in a phantom's sharp picture (behind a reflector, in the noise) is no brighter; that is a small part of a
+                    picture, so it counts more (`DARK`)
   flat images       as they are: a dim grey without speckle was taken for what lies outside the scan, and turned black near the probe
 
 Writes WORK/refined.pt (to resume), WORK/refined-ema.pt (weights) and WORK/refined.log.
@@ -40,6 +42,13 @@ from train_unpaired import Held, local_mean
 LUMEN = {0: (1.0, 1.0), 7: (1.0, 1.0), 15: (1.0, 0.7), 25: (0.8, 0.6), 45: (0.8, 0.75), 90: (1.0, 1.0), 255: (1.0, 1.0)}
 # Its near field is too dark on images that were not trained on: a factor of the brightness down to a fifth of the depth, 1 from 0.3 on.
 NEAR = 1.08
+# Its deepest third by brightness (mean of 15x15 pixels, grey levels): where the input has signal (mean of 9x9 pixels above 4 levels) the mean
+# was 1.4 times that of the same places in cart images, elsewhere far below it, and in between were black islands.
+DEEP = {0: 0, 3.5: 7, 11: 22, 26: 37, 43: 46, 59: 54, 80: 63, 112: 80, 255: 185}
+# Brightness of the kidney's deepest quarter, which is too dark on images that were not trained on.
+KIDNEY = 1.08
+# Weight of what must stay dark in a phantom, beside 1 for all else.
+DARK = 12.0
 
 
 def binomial(t, dim, step=1):
@@ -59,12 +68,17 @@ def second_octave(t, dim):
 def mended(t, rows, organ: str, lateral: float, axial: float):
     """The target made of an output [n, 1, h, w] for a handheld image with the row coordinates [n, h]."""
     out = t + lateral * second_octave(t, 3) + axial * second_octave(t, 2)
+    depth = lambda start, end: ((rows - start) / (end - start)).clamp(0, 1)[:, None, :, None]
     if organ == "carotid":
-        mean = (255 * local_mean(t, 15)).cpu().numpy()
+        mean = 255 * local_mean(t, 15)
+        curve = lambda keys, values: torch.from_numpy(np.interp(mean.cpu().numpy(), keys, values).astype(np.float32)).to(t)
         for i, dim in enumerate((3, 2)):
-            factor = np.interp(mean, list(LUMEN), [v[i] for v in LUMEN.values()]).astype(np.float32)
-            out = out + (torch.from_numpy(factor).to(t) - 1) * (t - binomial(t, dim))
-        out = out + (NEAR - 1) * ((0.3 - rows) / 0.1).clamp(0, 1)[:, None, :, None] * local_mean(t, 15)
+            out = out + (curve(list(LUMEN), [v[i] for v in LUMEN.values()]) - 1) * (t - binomial(t, dim))
+        out = out + (NEAR - 1) * depth(0.3, 0.2) * local_mean(t, 15)
+        gain = torch.where(mean > 0.5, curve(list(DEEP), list(DEEP.values())) / mean.clamp_min(0.5), 1)
+        out = out * (1 + (gain - 1) * depth(0.65, 0.8))
+    if organ == "kidney":
+        out = out * (1 + (KIDNEY - 1) * depth(0.6, 0.8))
     return out.clamp(0, 1)
 
 
@@ -89,12 +103,12 @@ def flat(rng, size: int) -> np.ndarray:
 def phantom(rng, size: int):
     """(image, what its output must not exceed, where that holds): cysts are as dark as in the image, what is dark in the sharp picture of
     the same tissue as dark as there."""
-    if rng.random() < 0.4:
+    if rng.random() < 0.5:
         sharp, image = (phantoms.random_pair if rng.random() < 0.3 else lambda *a: phantoms.sector_pair(*a)[:2])(rng, size)
         return image, sharp, np.clip(2 - ndimage.uniform_filter(sharp, 9) * 255 / 6, 0, 1)
     echo, holes, dots = phantoms.echo_map(rng, size, int(rng.integers(0, 6)), int(rng.integers(0, 3)), int(rng.integers(0, 5)))
     image = phantoms.image(rng, echo, dots, rng.uniform(1.4, 3.2), rng.uniform(0.8, 1.5), rng.uniform(-34, -14), rng.uniform(52, 60),
-                           floor_db=rng.uniform(-75, -58))
+                           floor_db=rng.uniform(-75, -52))
     yy, xx = np.mgrid[:size, :size]
     mask = np.zeros((size, size), np.float32)
     for y, x, r in holes:
@@ -137,7 +151,8 @@ def main():
     step, spent = (saved["step"], saved["spent"]) if saved else (0, 0.0)
 
     def make(rng, index):
-        """Two handheld images of one organ and one of the carotid; a cart image, a degraded one, a phantom with its bound, a flat image."""
+        """Two handheld images of one organ and one of the carotid; a cart image, a degraded one, two phantoms with their
+        bounds, a flat image."""
         organ = data.ORGANS[index % len(data.ORGANS)]
         carts, hands = data.Crops(high, extra, rng), data.Crops(low, [], rng)
         size, zoom = (256, 1.0) if rng.random() < 0.75 else (192, float(np.exp(rng.uniform(np.log(0.8), np.log(1.5)))))
@@ -146,12 +161,13 @@ def main():
             lows = [(v[0] ** np.float32(np.exp(rng.uniform(-0.1, 0.1))), *v[1:]) for v in lows]
         good, rows, *_ = carts.batch(2, size)
         good[1:] = degrade(good[1:], rows[1:], rng, fan=rng.random() < 0.15)
-        simulated, bound, mask = (np.asarray(v, np.float32) for v in phantom(rng, size))
+        made = zip(phantom(rng, size), phantom(rng, size))
+        simulated, bound, mask = (torch.from_numpy(np.stack([np.asarray(v, np.float32) for v in part]))[:, None] for part in made)
         whole = np.linspace(0, 1, size, dtype=np.float32)
         x = torch.cat([torch.from_numpy(np.stack([v[0] for v in lows]))[:, None], good,
-                       torch.from_numpy(np.stack([simulated, flat(rng, size)]))[:, None]])
-        rows = torch.cat([torch.from_numpy(np.stack([v[1] for v in lows])), rows, torch.from_numpy(np.stack([whole, whole]))])
-        return organ, x, rows, torch.from_numpy(bound), torch.from_numpy(mask)
+                       simulated, torch.from_numpy(flat(rng, size))[None, None]])
+        rows = torch.cat([torch.from_numpy(np.stack([v[1] for v in lows])), rows, torch.from_numpy(whole).expand(3, -1)])
+        return organ, x, rows, bound, mask
 
     ahead = Ahead(make, a.seed, step, a.workers, pin=cuda)
     net = net.train().to(device, memory_format=torch.channels_last)
@@ -188,14 +204,15 @@ def main():
             g["lr"] = a.lr * min(1, (step + 1) / 100) * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * progress)))
         organ, x, rows, bound, mask = (v if isinstance(v, str) else v.to(device, non_blocking=True) for v in item)
         with torch.no_grad():
-            target = teacher(x[:6], rows[:6]).clamp(0, 1)
+            target = teacher(x[:7], rows[:7]).clamp(0, 1)
             mend = lambda part, organ: mended(target[part], rows[part], organ, a.lateral, a.axial)
             bounded = target[5:] - mask * F.relu(target[5:] - bound)
-            target = torch.cat([mend(slice(0, 2), organ), mend(slice(2, 3), "carotid"), target[3:5], bounded, x[6:]])
+            target = torch.cat([mend(slice(0, 2), organ), mend(slice(2, 3), "carotid"), target[3:5], bounded, x[7:]])
+            weight = torch.cat([torch.ones_like(x[:5]), 1 + DARK * mask, torch.ones_like(x[7:])])
         out = net(x, rows)
         # what is beyond black and white is cut off later, so it does not count
         out = torch.where(target >= 1, out.clamp(max=1), torch.where(target <= 0, out.clamp(min=0), out))
-        error = (torch.sqrt((out - target) ** 2 + (0.5 / 255) ** 2) - 0.5 / 255).mean((1, 2, 3))
+        error = (weight * (torch.sqrt((out - target) ** 2 + (0.5 / 255) ** 2) - 0.5 / 255)).mean((1, 2, 3))
         coarse = (F.avg_pool2d(out, 16) - F.avg_pool2d(target, 16)).abs().mean((1, 2, 3))
         each = error + coarse
         loss = 255 * each.mean()
@@ -206,7 +223,7 @@ def main():
         ema.update(net, step + 1000)
         step += 1
         levels = 255 * each.detach()
-        parts = dict(handheld=levels[:2].mean(), carotid=levels[2], cart=levels[3], degraded=levels[4], phantom=levels[5], flat=levels[6], norm=norm)
+        parts = dict(handheld=levels[:2].mean(), carotid=levels[2], cart=levels[3], degraded=levels[4], phantom=levels[5:7].mean(), flat=levels[7], norm=norm)
         for k, v in parts.items():
             totals.setdefault(k, []).append(v)
         item = ahead.next()
