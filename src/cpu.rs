@@ -23,6 +23,8 @@ mod epilogue;
 mod matrix;
 mod rows;
 mod scratch;
+#[cfg(any(target_arch = "x86", target_arch = "x86_64"))]
+mod wide;
 
 macro_rules! define_reference {
     ($($variant:ident => $stem:ident),* $(,)?) => {
@@ -62,6 +64,7 @@ fn prepare(node: &Node) -> Result<Vec<Vec<f32>>> {
     let weights = node.pack()?;
     Ok(match &node.op {
         Op::Conv2d(op) => conv2d::prepare(op, weights),
+        Op::ConvTranspose2d(op) => conv_transpose2d::prepare(op, weights),
         Op::FusedConv(op) => fused_conv::prepare(op, weights),
         Op::Linear(op) => linear::prepare(op, weights),
         _ => weights,

@@ -6,6 +6,9 @@
 
 use pulp::{Arch, Simd, WithSimd};
 
+#[cfg(any(target_arch = "x86", target_arch = "x86_64"))]
+use super::wide;
+
 /// How the columns of a weight matrix are laid out for the vector instructions that will read them.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Tiling {
@@ -22,7 +25,10 @@ const READ_COST: f32 = 0.35;
 impl Tiling {
     /// For a matrix of `width` columns. Depends on nothing else but the machine.
     pub(super) fn new(width: usize) -> Self {
-        let arch = arch(width);
+        Self::with(arch(width), width)
+    }
+
+    fn with(arch: Arch, width: usize) -> Self {
         let (lanes, is_roomy) = arch.dispatch(Query);
         let most = if is_roomy { WIDE.len() } else { SMALL.len() };
         let vectors = width.div_ceil(lanes);
@@ -71,15 +77,17 @@ impl Tiling {
     }
 }
 
-/// The instructions for `width` columns. Where half a wide vector would stay empty, narrower ones do more work.
+/// The instructions for `width` columns: wide vectors, unless narrow ones need no more of them or multiply sooner.
 fn arch(width: usize) -> Arch {
     let arch = Arch::new();
     #[cfg(any(target_arch = "x86", target_arch = "x86_64"))]
-    if let Arch::V4(_) = arch
-        && (1..=8).contains(&(width % 16))
+    if let Arch::V4(wide) = arch
         && let Some(narrow) = pulp::x86::V3::try_new()
     {
-        return Arch::V3(narrow);
+        let (few, many) = (width.div_ceil(16), width.div_ceil(8));
+        if many == few || many < 2 * few && wide::takes_two_turns(wide, narrow) {
+            return Arch::V3(narrow);
+        }
     }
     let _ = width;
     arch
@@ -264,6 +272,43 @@ fn block<S: Simd, const P: usize, const N: usize>(
     for (p, sums) in sums.into_iter().enumerate() {
         for (n, sum) in sums.into_iter().enumerate() {
             store::<S>(output, p * stride + n * S::F32_LANES, sum);
+        }
+    }
+}
+
+#[cfg(all(test, any(target_arch = "x86", target_arch = "x86_64")))]
+mod tests {
+    use pulp::x86::{V3, V4};
+
+    use super::*;
+
+    /// What is wide on one processor is narrow on another, and which it is here was measured: no result may tell.
+    #[test]
+    fn vectors_of_any_width_give_the_same_bits() {
+        let values = |count: usize, step: usize| -> Vec<f32> {
+            (0..count).map(|i| ((i * step) % 1013) as f32 / 1013.0 - 0.4).collect()
+        };
+        let (depth, pixels) = (11, 19);
+        for width in [4, 8, 12, 16, 24, 40, 80] {
+            let (matrix, bias, patches) = (values(depth * width, 379), values(width, 17), values(depth * pixels, 101));
+            let mut results = Vec::new();
+            for arch in V3::try_new().map(Arch::V3).into_iter().chain(V4::try_new().map(Arch::V4)) {
+                let tiling = Tiling::with(arch, width);
+                let (weight, start) = (tiling.pack(&matrix, width), tiling.pad(&bias));
+                let mut output = vec![0.0; pixels * tiling.stride()];
+                let (segments, step) = (&[&patches[..]][..], depth);
+                let output_of = &mut output[..];
+                Product { tiling, segments, length: depth, step, weight: &weight, start: &start, output: output_of }
+                    .run();
+                let lines = output.chunks_exact(tiling.stride());
+                results.push(lines.flat_map(|line| &line[..width]).map(|value| value.to_bits()).collect::<Vec<_>>());
+            }
+            let sum = |pixel: usize, column: usize| {
+                (0..depth)
+                    .fold(bias[column], |sum, k| patches[pixel * depth + k].mul_add(matrix[k * width + column], sum))
+            };
+            let expected = (0..pixels * width).map(|at| sum(at / width, at % width).to_bits()).collect::<Vec<_>>();
+            assert!(results.iter().all(|result| *result == expected), "{width} columns");
         }
     }
 }
