@@ -112,7 +112,7 @@ impl WithSimd for Query {
 }
 
 /// Pixels of the blocks that fill 32 registers, or 16, for each number of vectors of a panel.
-const WIDE: [usize; 5] = [8, 8, 8, 6, 5];
+const WIDE: [usize; 5] = [16, 8, 8, 6, 5];
 // Three vectors of four pixels would fill 16 registers to the last, and the compiler then moves sums about.
 #[cfg(not(target_arch = "wasm32"))]
 const SMALL: [usize; 3] = [8, 6, 3];
