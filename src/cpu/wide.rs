@@ -1,5 +1,5 @@
 //! What vectors of 512 bits cost. Processors that have them either multiply them as fast as vectors of 256 bits, or take two turns
-//! for each; nothing that a processor says about itself tells which, and what it says may be hidden by a virtual machine.
+//! for each. No flag common to them tells which, and a virtual machine may hide the model, so it is measured.
 
 use std::hint::black_box;
 use std::sync::OnceLock;
