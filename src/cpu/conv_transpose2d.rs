@@ -4,15 +4,12 @@
 use rayon::prelude::*;
 
 use super::epilogue::Epilogue;
-use super::matrix::{Product, Tiling};
+use super::matrix::{PRODUCT_ELEMENTS, Product, Tiling};
 use super::rows::{Ring, Source, pixel_elements};
 use super::{bands, lanes, row_elements, scratch};
 use crate::ops::conv_transpose2d::ConvTranspose2d;
 use crate::ops::{Border, Io};
 use crate::tensor::LANES;
-
-/// Elements of the products that wait to be spread: half of a first-level cache.
-const PRODUCT_ELEMENTS: usize = 4096;
 
 /// A tap that the pixels of a phase meet: pixel number `n` of the phase reads source pixel `n + shift`.
 struct Tap {

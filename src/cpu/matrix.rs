@@ -169,6 +169,9 @@ pub(super) unsafe fn store_unchecked<S: Simd>(values: &mut [f32], at: usize, vec
     S::as_mut_simd_f32s(part).0[0] = vector;
 }
 
+/// Elements of the products that wait for what follows: half of a first-level cache.
+pub(super) const PRODUCT_ELEMENTS: usize = 4096;
+
 /// `output[pixel] = start + sum of segment(pixel) * weight` for a line of pixels.
 pub(super) struct Product<'a> {
     pub(super) tiling: Tiling,

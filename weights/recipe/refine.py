@@ -71,7 +71,8 @@ def mended(t, rows, organ: str, lateral: float, axial: float):
     depth = lambda start, end: ((rows - start) / (end - start)).clamp(0, 1)[:, None, :, None]
     if organ == "carotid":
         mean = 255 * local_mean(t, 15)
-        curve = lambda keys, values: torch.from_numpy(np.interp(mean.cpu().numpy(), keys, values).astype(np.float32)).to(t)
+        levels = mean.cpu().numpy()
+        curve = lambda keys, values: torch.from_numpy(np.interp(levels, keys, values).astype(np.float32)).to(t)
         for i, dim in enumerate((3, 2)):
             out = out + (curve(list(LUMEN), [v[i] for v in LUMEN.values()]) - 1) * (t - binomial(t, dim))
         out = out + (NEAR - 1) * depth(0.3, 0.2) * local_mean(t, 15)

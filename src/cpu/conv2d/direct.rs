@@ -6,12 +6,9 @@ use rayon::prelude::*;
 use super::narrow::{Narrow, Planar};
 use super::{Task, is_narrow, is_planar, segment_elements};
 use crate::cpu::epilogue::Target;
-use crate::cpu::matrix::Product;
+use crate::cpu::matrix::{PRODUCT_ELEMENTS, Product};
 use crate::cpu::rows::Ring;
 use crate::cpu::{bands, lanes, row_elements, scratch};
-
-/// Elements of the products that wait for their epilogue: half of a first-level cache.
-const PRODUCT_ELEMENTS: usize = 4096;
 
 pub(super) fn run(task: &Task<'_>, output: &mut [f32]) {
     let &Task { op, tiling, io, weight, ref epilogue, .. } = task;
