@@ -11,6 +11,7 @@ use std::sync::{Arc, Mutex};
 use pulp::{Arch, Simd, WithSimd};
 use rayon::prelude::*;
 
+use self::buffer::Buffer;
 use crate::error::{Error, Result};
 use crate::graph::plan::size_on;
 use crate::graph::{Graph, Node, Plan};
@@ -18,6 +19,7 @@ use crate::ops::{Axis, Io, Op, Place, for_each_operator};
 use crate::tensor::{HostTensor, LANES, Shape};
 
 mod bands;
+mod buffer;
 mod elementary;
 mod epilogue;
 mod matrix;
@@ -30,7 +32,7 @@ macro_rules! define_reference {
     ($($variant:ident => $stem:ident),* $(,)?) => {
         $(mod $stem;)*
 
-        fn run_operator(op: &Op, io: &Io, weights: &[Vec<f32>], inputs: &[&[f32]], output: &mut [f32]) {
+        fn run_operator(op: &Op, io: &Io, weights: &[Buffer], inputs: &[&[f32]], output: &mut [f32]) {
             match op {
                 $(Op::$variant(op) => $stem::run(op, io, weights, inputs, output),)*
             }
@@ -60,15 +62,16 @@ fn vectorized(arch: Arch, body: impl FnMut()) {
 }
 
 /// A node's weights, laid out for the CPU.
-fn prepare(node: &Node) -> Result<Vec<Vec<f32>>> {
+fn prepare(node: &Node) -> Result<Vec<Buffer>> {
     let weights = node.pack()?;
-    Ok(match &node.op {
+    let weights = match &node.op {
         Op::Conv2d(op) => conv2d::prepare(op, weights),
         Op::ConvTranspose2d(op) => conv_transpose2d::prepare(op, weights),
         Op::FusedConv(op) => fused_conv::prepare(op, weights),
         Op::Linear(op) => linear::prepare(op, weights),
         _ => weights,
-    })
+    };
+    Ok(weights.into_iter().map(Buffer::from).collect())
 }
 
 /// A graph ready to run on the CPU.
@@ -76,9 +79,9 @@ fn prepare(node: &Node) -> Result<Vec<Vec<f32>>> {
 pub struct CpuRunner {
     graph: Arc<Graph>,
     /// For each node, its packed weights.
-    weights: Vec<Vec<Vec<f32>>>,
+    weights: Vec<Vec<Buffer>>,
     /// Slots of earlier runs, kept so that a stream of frames does not allocate.
-    arena: Mutex<Vec<Vec<f32>>>,
+    arena: Mutex<Vec<Buffer>>,
 }
 
 impl CpuRunner {
@@ -125,11 +128,9 @@ impl CpuRunner {
         mut observe: impl FnMut(Option<usize>),
     ) -> Result<Vec<HostTensor>> {
         let mut slots = self.arena.lock().map(|mut arena| std::mem::take(&mut *arena)).unwrap_or_default();
-        slots.resize_with(slots.len().max(plan.slots.len()), Vec::new);
+        slots.resize_with(slots.len().max(plan.slots.len()), Buffer::default);
         for (slot, &elements) in slots.iter_mut().zip(&plan.slots) {
-            if slot.len() < elements {
-                slot.resize(elements, 0.0);
-            }
+            slot.grow(elements);
         }
         for ((slot, place), input) in plan.inputs.iter().zip(inputs) {
             let input = input.borrow();
@@ -174,13 +175,13 @@ pub fn run_node(node: &Node, inputs: &[&HostTensor]) -> Result<HostTensor> {
         Io { inputs: inputs.iter().map(|tensor| Place::whole(tensor.shape())).collect(), output: Place::whole(shape) };
     let mut packed = Vec::with_capacity(inputs.len());
     for tensor in inputs {
-        let mut values = vec![0.0; stored(tensor.shape())];
+        let mut values = Buffer::zeroed(stored(tensor.shape()));
         pack(tensor, &mut values);
         packed.push(values);
     }
-    let inputs: Vec<&[f32]> = packed.iter().map(Vec::as_slice).collect();
+    let inputs: Vec<&[f32]> = packed.iter().map(|values| &**values).collect();
     shape.stored_elements()?;
-    let mut output = vec![0.0; stored(shape)];
+    let mut output = Buffer::zeroed(stored(shape));
     run_operator(&node.op, &io, &prepare(node)?, &inputs, &mut output);
     unpack(&output, shape)
 }

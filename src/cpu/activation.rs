@@ -3,12 +3,13 @@
 use pulp::Arch;
 use rayon::prelude::*;
 
+use super::buffer::Buffer;
 use super::elementary::{gelu, gelu_tanh, larger, sigmoid, tanh};
 use super::{of_pixel, row_elements, vectorized};
 use crate::ops::Io;
 use crate::ops::activation::{Activation, Function};
 
-pub(super) fn run(op: &Activation, io: &Io, weights: &[Vec<f32>], inputs: &[&[f32]], output: &mut [f32]) {
+pub(super) fn run(op: &Activation, io: &Io, weights: &[Buffer], inputs: &[&[f32]], output: &mut [f32]) {
     let shape = io.output.shape;
     let (row, slopes) = (row_elements(shape), of_pixel(&weights[0], shape.channels));
     let arch = Arch::new();

@@ -3,13 +3,14 @@
 use pulp::Arch;
 use rayon::prelude::*;
 
+use super::buffer::Buffer;
 use super::{activation, clear_padding, lanes, of_pixel, row_elements, scratch, vectorized};
 use crate::ops::Io;
 use crate::ops::activation::Function;
 use crate::ops::binary::{Binary, BinaryKind, Broadcast};
 use crate::tensor::LANES;
 
-pub(super) fn run(op: &Binary, io: &Io, weights: &[Vec<f32>], inputs: &[&[f32]], output: &mut [f32]) {
+pub(super) fn run(op: &Binary, io: &Io, weights: &[Buffer], inputs: &[&[f32]], output: &mut [f32]) {
     let shape = io.output.shape;
     let (row, slopes) = (row_elements(shape), of_pixel(&weights[0], op.channels));
     let arch = Arch::new();

@@ -2,12 +2,13 @@
 
 use rayon::prelude::*;
 
+use super::buffer::Buffer;
 use super::{lanes, row_elements};
 use crate::ops::Io;
 use crate::ops::channel_attention::ChannelAttention;
 use crate::tensor::LANES;
 
-pub(super) fn run(op: &ChannelAttention, io: &Io, _weights: &[Vec<f32>], inputs: &[&[f32]], output: &mut [f32]) {
+pub(super) fn run(op: &ChannelAttention, io: &Io, _weights: &[Buffer], inputs: &[&[f32]], output: &mut [f32]) {
     let (from, to) = (io.inputs[0].shape, io.output.shape);
     let (size, channels) = (op.head_channels, op.heads * op.head_channels);
     // Column by column of each head: the inner loop then runs over a pixel's outputs.

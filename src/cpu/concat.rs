@@ -2,12 +2,13 @@
 
 use rayon::prelude::*;
 
+use super::buffer::Buffer;
 use super::{lanes, row_elements};
 use crate::ops::Io;
 use crate::ops::concat::Concat;
 use crate::tensor::LANES;
 
-pub(super) fn run(_: &Concat, io: &Io, _: &[Vec<f32>], inputs: &[&[f32]], output: &mut [f32]) {
+pub(super) fn run(_: &Concat, io: &Io, _: &[Buffer], inputs: &[&[f32]], output: &mut [f32]) {
     let (first, second, to) = (io.inputs[0].shape, io.inputs[1].shape, io.output.shape);
     let rows = inputs[0].par_chunks(row_elements(first)).zip(inputs[1].par_chunks(row_elements(second)));
     output.par_chunks_mut(row_elements(to)).zip(rows).for_each(|(output, (left, right))| {

@@ -1,5 +1,6 @@
 //! Reference of [`crate::ops::conv2d`]: by patches, by Winograd's algorithm, or channel by channel if depthwise.
 
+use super::buffer::Buffer;
 use super::epilogue::Epilogue;
 use super::matrix::Tiling;
 use super::rows::{Source, pixel_elements};
@@ -68,14 +69,14 @@ pub(super) fn prepare(op: &Conv2d, mut weights: Vec<Vec<f32>>) -> Vec<Vec<f32>> 
     weights
 }
 
-pub(super) fn run(op: &Conv2d, io: &Io, weights: &[Vec<f32>], inputs: &[&[f32]], output: &mut [f32]) {
+pub(super) fn run(op: &Conv2d, io: &Io, weights: &[Buffer], inputs: &[&[f32]], output: &mut [f32]) {
     run_fused(op, io, weights, inputs, Fused::default(), output);
 }
 
 pub(super) fn run_fused(
     op: &Conv2d,
     io: &Io,
-    weights: &[Vec<f32>],
+    weights: &[Buffer],
     inputs: &[&[f32]],
     fused: Fused<'_>,
     output: &mut [f32],

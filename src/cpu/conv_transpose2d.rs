@@ -3,6 +3,7 @@
 
 use rayon::prelude::*;
 
+use super::buffer::Buffer;
 use super::epilogue::Epilogue;
 use super::matrix::{PRODUCT_ELEMENTS, Product, Tiling};
 use super::rows::{Ring, Source, pixel_elements};
@@ -54,7 +55,7 @@ pub(super) fn prepare(op: &ConvTranspose2d, mut weights: Vec<Vec<f32>>) -> Vec<V
     weights
 }
 
-pub(super) fn run(op: &ConvTranspose2d, io: &Io, weights: &[Vec<f32>], inputs: &[&[f32]], output: &mut [f32]) {
+pub(super) fn run(op: &ConvTranspose2d, io: &Io, weights: &[Buffer], inputs: &[&[f32]], output: &mut [f32]) {
     let (from, to) = (io.inputs[0].shape, io.output.shape);
     let (activation, channels) = (op.activation, op.out_channels);
     let epilogue = Epilogue { activation, channels, values: &weights[1], residual: None, gate: None, shuffle: None };

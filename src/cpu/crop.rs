@@ -2,11 +2,12 @@
 
 use rayon::prelude::*;
 
+use super::buffer::Buffer;
 use super::{lanes, row_elements};
 use crate::ops::Io;
 use crate::ops::crop::Crop;
 
-pub(super) fn run(op: &Crop, io: &Io, _: &[Vec<f32>], inputs: &[&[f32]], output: &mut [f32]) {
+pub(super) fn run(op: &Crop, io: &Io, _: &[Buffer], inputs: &[&[f32]], output: &mut [f32]) {
     let (from, to) = (io.inputs[0].shape, io.output.shape);
     let left = op.before(1) * lanes(to.channels);
     let rows = inputs[0].par_chunks(row_elements(from)).skip(op.before(0));

@@ -1,5 +1,6 @@
 //! Reference of [`crate::ops::fused_conv`]: what is between its parts stays in the caches.
 
+use super::buffer::Buffer;
 use super::conv2d::{self, Fused};
 use crate::ops::Io;
 use crate::ops::fused_conv::{Before, Behind, FusedConv};
@@ -20,7 +21,7 @@ pub(super) fn prepare(op: &FusedConv, mut weights: Vec<Vec<f32>>) -> Vec<Vec<f32
     conv2d::prepare(&op.dense.as_conv(), weights)
 }
 
-pub(super) fn run(op: &FusedConv, io: &Io, weights: &[Vec<f32>], inputs: &[&[f32]], output: &mut [f32]) {
+pub(super) fn run(op: &FusedConv, io: &Io, weights: &[Buffer], inputs: &[&[f32]], output: &mut [f32]) {
     let conv = op.dense.as_conv();
     let (dense, mut rest) = (&weights[..2], weights[2..].iter());
     let mut fused = Fused::default();

@@ -2,11 +2,12 @@
 
 use rayon::prelude::*;
 
+use super::buffer::Buffer;
 use super::{activation, clear_padding, lanes, of_pixel, row_elements};
 use crate::ops::Io;
 use crate::ops::gate::Gate;
 
-pub(super) fn run(op: &Gate, io: &Io, weights: &[Vec<f32>], inputs: &[&[f32]], output: &mut [f32]) {
+pub(super) fn run(op: &Gate, io: &Io, weights: &[Buffer], inputs: &[&[f32]], output: &mut [f32]) {
     let (from, to) = (io.inputs[0].shape, io.output.shape);
     let (lanes_in, lanes_out) = (lanes(from.channels), lanes(to.channels));
     let rows = output.par_chunks_mut(row_elements(to)).zip(inputs[0].par_chunks(row_elements(from)));

@@ -2,12 +2,13 @@
 
 use rayon::prelude::*;
 
+use super::buffer::Buffer;
 use super::{lanes, row_elements};
 use crate::ops::Io;
 use crate::ops::global_pool::GlobalPool;
 use crate::ops::pool2d::PoolKind;
 
-pub(super) fn run(op: &GlobalPool, io: &Io, _: &[Vec<f32>], inputs: &[&[f32]], output: &mut [f32]) {
+pub(super) fn run(op: &GlobalPool, io: &Io, _: &[Buffer], inputs: &[&[f32]], output: &mut [f32]) {
     let shape = io.inputs[0].shape;
     let lanes = lanes(shape.channels);
     let combine = |a: f64, b: f64| match op.kind {

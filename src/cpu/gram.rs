@@ -2,6 +2,7 @@
 
 use rayon::prelude::*;
 
+use super::buffer::Buffer;
 use super::{lanes, row_elements};
 use crate::ops::Io;
 use crate::ops::gram::Gram;
@@ -10,7 +11,7 @@ use crate::tensor::LANES;
 /// Bands of rows whose sums are kept apart: enough for any machine's threads, few enough to fit memory.
 const BANDS: usize = 64;
 
-pub(super) fn run(op: &Gram, io: &Io, weights: &[Vec<f32>], inputs: &[&[f32]], output: &mut [f32]) {
+pub(super) fn run(op: &Gram, io: &Io, weights: &[Buffer], inputs: &[&[f32]], output: &mut [f32]) {
     let shape = io.inputs[0].shape;
     let (size, channels) = (op.head_channels, op.heads * op.head_channels);
     // Products of q and k of each head, then squares of q, then of k.

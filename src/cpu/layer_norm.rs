@@ -3,13 +3,14 @@
 use pulp::{Arch, Simd, WithSimd};
 use rayon::prelude::*;
 
+use super::buffer::Buffer;
 use super::matrix::{load, store};
 use super::{lanes, row_elements};
 use crate::ops::Io;
 use crate::ops::layer_norm::LayerNorm;
 use crate::tensor::LANES;
 
-pub(super) fn run(op: &LayerNorm, io: &Io, weights: &[Vec<f32>], inputs: &[&[f32]], output: &mut [f32]) {
+pub(super) fn run(op: &LayerNorm, io: &Io, weights: &[Buffer], inputs: &[&[f32]], output: &mut [f32]) {
     let row = row_elements(io.output.shape);
     let arch = Arch::new();
     output.par_chunks_mut(row).zip(inputs[0].par_chunks(row)).for_each(|(output, input)| {

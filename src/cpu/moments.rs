@@ -2,11 +2,12 @@
 
 use rayon::prelude::*;
 
+use super::buffer::Buffer;
 use super::{lanes, row_elements};
 use crate::ops::Io;
 use crate::ops::moments::Moments;
 
-pub(super) fn run(op: &Moments, io: &Io, _weights: &[Vec<f32>], inputs: &[&[f32]], output: &mut [f32]) {
+pub(super) fn run(op: &Moments, io: &Io, _weights: &[Buffer], inputs: &[&[f32]], output: &mut [f32]) {
     let shape = io.inputs[0].shape;
     let lanes = lanes(shape.channels);
     let group_channels = op.channels / op.groups;

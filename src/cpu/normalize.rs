@@ -2,11 +2,12 @@
 
 use rayon::prelude::*;
 
+use super::buffer::Buffer;
 use super::{activation, affine, clear_padding, lanes, row_elements};
 use crate::ops::Io;
 use crate::ops::normalize::Normalize;
 
-pub(super) fn run(op: &Normalize, io: &Io, weights: &[Vec<f32>], inputs: &[&[f32]], output: &mut [f32]) {
+pub(super) fn run(op: &Normalize, io: &Io, weights: &[Buffer], inputs: &[&[f32]], output: &mut [f32]) {
     let shape = io.output.shape;
     let (row, lanes) = (row_elements(shape), lanes(shape.channels));
     let (scale, shift, slopes) = affine(&weights[0], op.channels);

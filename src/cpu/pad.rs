@@ -2,11 +2,12 @@
 
 use rayon::prelude::*;
 
+use super::buffer::Buffer;
 use super::{lanes, row_elements};
 use crate::ops::Io;
 use crate::ops::pad::Pad;
 
-pub(super) fn run(op: &Pad, io: &Io, _: &[Vec<f32>], inputs: &[&[f32]], output: &mut [f32]) {
+pub(super) fn run(op: &Pad, io: &Io, _: &[Buffer], inputs: &[&[f32]], output: &mut [f32]) {
     let (from, to) = (io.inputs[0].shape, io.output.shape);
     let lanes = lanes(to.channels);
     let [top, left] = [op.before(0) as i64, op.before(1) as i64];

@@ -2,11 +2,12 @@
 
 use rayon::prelude::*;
 
+use super::buffer::Buffer;
 use super::{lanes, row_elements};
 use crate::ops::Io;
 use crate::ops::pixel_unshuffle::PixelUnshuffle;
 
-pub(super) fn run(op: &PixelUnshuffle, io: &Io, _: &[Vec<f32>], inputs: &[&[f32]], output: &mut [f32]) {
+pub(super) fn run(op: &PixelUnshuffle, io: &Io, _: &[Buffer], inputs: &[&[f32]], output: &mut [f32]) {
     let (from, to) = (io.inputs[0].shape, io.output.shape);
     let (factor, area) = (op.factor, op.factor * op.factor);
     let (lanes_in, lanes_out) = (lanes(from.channels), lanes(to.channels));

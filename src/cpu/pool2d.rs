@@ -4,6 +4,7 @@ use std::ops::Range;
 
 use rayon::prelude::*;
 
+use super::buffer::Buffer;
 use super::elementary::larger;
 use super::{lanes, row_elements};
 use crate::ops::Io;
@@ -15,7 +16,7 @@ fn window(op: &Pool2d, axis: usize, position: usize, size: usize) -> Range<usize
     start.saturating_sub(before)..(start + op.kernel[axis] - before).min(size)
 }
 
-pub(super) fn run(op: &Pool2d, io: &Io, _: &[Vec<f32>], inputs: &[&[f32]], output: &mut [f32]) {
+pub(super) fn run(op: &Pool2d, io: &Io, _: &[Buffer], inputs: &[&[f32]], output: &mut [f32]) {
     let (from, to) = (io.inputs[0].shape, io.output.shape);
     let lanes = lanes(to.channels);
     let row = row_elements(from);

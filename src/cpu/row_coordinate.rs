@@ -2,11 +2,12 @@
 
 use rayon::prelude::*;
 
+use super::buffer::Buffer;
 use super::{lanes, row_elements};
 use crate::ops::Io;
 use crate::ops::row_coordinate::RowCoordinate;
 
-pub(super) fn run(op: &RowCoordinate, io: &Io, _: &[Vec<f32>], _: &[&[f32]], output: &mut [f32]) {
+pub(super) fn run(op: &RowCoordinate, io: &Io, _: &[Buffer], _: &[&[f32]], output: &mut [f32]) {
     let shape = io.output.shape;
     let last = io.inputs[0].full[0] - 1;
     output.par_chunks_mut(row_elements(shape)).enumerate().for_each(|(y, output)| {

@@ -71,9 +71,9 @@ impl Source<'_> {
         pixel_elements(self.shape.channels)
     }
 
-    /// Elements of one padded row.
+    /// Elements of one padded row: whole cache lines, so that all rows begin with one.
     pub(super) fn row_elements(&self) -> usize {
-        self.columns * self.pixel_elements() + SLACK
+        (self.columns * self.pixel_elements() + SLACK).next_multiple_of(SLACK)
     }
 
     fn fill(&self, row: i64, padded: &mut [f32]) {

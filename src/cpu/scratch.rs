@@ -2,8 +2,10 @@
 
 use std::cell::RefCell;
 
+use super::buffer::Buffer;
+
 thread_local! {
-    static BUFFERS: RefCell<Vec<f32>> = const { RefCell::new(Vec::new()) };
+    static BUFFER: RefCell<Buffer> = RefCell::default();
 }
 
 /// Calls `work` with as many buffers as `sizes` has entries, each with so many elements of any finite value.
@@ -14,10 +16,8 @@ pub(super) fn with<const N: usize, R>(sizes: [usize; N], work: impl FnOnce([&mut
     let sizes = sizes.map(|size| (size, size.next_multiple_of(16)));
     let total: usize = sizes.iter().map(|(_, padded)| padded).sum();
     // Taken, not borrowed: a nested call would find an empty buffer instead of a panic.
-    let mut buffer = BUFFERS.take();
-    if buffer.len() < total {
-        buffer.resize(total, 0.0);
-    }
+    let mut buffer = BUFFER.take();
+    buffer.grow(total);
     let mut rest = &mut buffer[..];
     let parts = sizes.map(|(size, padded)| {
         let (part, behind) = std::mem::take(&mut rest).split_at_mut(padded);
@@ -25,6 +25,6 @@ pub(super) fn with<const N: usize, R>(sizes: [usize; N], work: impl FnOnce([&mut
         &mut part[..size]
     });
     let result = work(parts);
-    BUFFERS.set(buffer);
+    BUFFER.set(buffer);
     result
 }

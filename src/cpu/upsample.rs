@@ -4,6 +4,7 @@ use pulp::{Arch, Simd, WithSimd};
 use rayon::prelude::*;
 
 use super::binary::combine;
+use super::buffer::Buffer;
 use super::{clear_padding, lanes, row_elements, scratch, vectorized};
 use crate::ops::upsample::{Interpolation, Upsample};
 use crate::ops::{Axis, Io};
@@ -37,7 +38,7 @@ fn taps(op: &Upsample, io: &Io, axis: Axis) -> Vec<Taps> {
         .collect()
 }
 
-pub(super) fn run(op: &Upsample, io: &Io, _: &[Vec<f32>], inputs: &[&[f32]], output: &mut [f32]) {
+pub(super) fn run(op: &Upsample, io: &Io, _: &[Buffer], inputs: &[&[f32]], output: &mut [f32]) {
     let (from, to) = (io.inputs[0].shape, io.output.shape);
     let (rows, columns) = (taps(op, io, Axis::Vertical), taps(op, io, Axis::Horizontal));
     let (row_in, row_out) = (row_elements(from), row_elements(to));

@@ -6,6 +6,7 @@ use std::ops::Range;
 use pulp::{Arch, Simd, WithSimd};
 use rayon::prelude::*;
 
+use super::buffer::Buffer;
 use super::elementary::exp;
 use super::matrix::{load, store};
 use super::{clear_padding, lanes, row_elements, vectorized};
@@ -13,7 +14,7 @@ use crate::ops::window_attention::WindowAttention;
 use crate::ops::{Axis, Io};
 use crate::tensor::Shape;
 
-pub(super) fn run(op: &WindowAttention, io: &Io, weights: &[Vec<f32>], inputs: &[&[f32]], output: &mut [f32]) {
+pub(super) fn run(op: &WindowAttention, io: &Io, weights: &[Buffer], inputs: &[&[f32]], output: &mut [f32]) {
     let shape = io.output.shape;
     let columns = op.windows(Axis::Horizontal, &io.output);
     // One row of windows is one thread's work.
