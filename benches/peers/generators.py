@@ -123,7 +123,10 @@ class Fixed(nn.Module):
         if net.signal is None:
             return x + t
         # As the gate computes it, in the precision of all else.
-        signal = F.conv2d(F.pad(x, (3, 3, 3, 3), mode="replicate"), net.signal.weight, net.signal.bias)
+        signal = F.pad(x, (net.signal.reach,) * 4, mode="replicate")
+        if net.signal.columns is not None:
+            signal = net.signal.columns(signal)
+        signal = F.conv2d(signal, net.signal.weight, net.signal.bias)
         return x + t * torch.tanh(F.relu(signal))
 
 

@@ -17,7 +17,7 @@ use crate::weights::Weights;
 /// What people call it.
 pub const NAME: &str = "sonolume";
 /// Its tensors' names.
-pub const SIGNATURE: &[&str] = &["stem.weight:4", "?stem.bias", "down.#.weight:4", "?down.#.bias", "encoder.#.#.conv1.weight|middle.0.conv1.weight:4", "?encoder.#.#.*.@|decoder.#.#.*.@|middle.#.*.@|encoder.#.#.scale|decoder.#.#.scale|middle.#.scale", "middle.1.qkv.weight", "middle.1.relative_position_bias_table:2", "?middle.#.relative_position_bias_table", "?context.*.@", "up.#.scale.@", "up.#.shift.@", "head.mix.weight", "?head.mix.bias|head.reduce.@|head.out.@", "?signal.@"];
+pub const SIGNATURE: &[&str] = &["stem.weight:4", "?stem.bias", "down.#.weight:4", "?down.#.bias", "encoder.#.#.conv1.weight|middle.0.conv1.weight:4", "?encoder.#.#.*.@|decoder.#.#.*.@|middle.#.*.@|encoder.#.#.scale|decoder.#.#.scale|middle.#.scale", "middle.1.qkv.weight", "middle.1.relative_position_bias_table:2", "?middle.#.relative_position_bias_table", "?context.*.@", "up.#.scale.@", "up.#.shift.@", "head.mix.weight", "?head.mix.bias|head.reduce.@|head.out.@", "?signal.@|signal.columns.weight"];
 /// The values it takes and gives.
 pub const RANGE: ValueRange = ValueRange::Unit;
 
@@ -39,8 +39,17 @@ pub struct Config {
     pub window: usize,
     /// With a depthwise convolution of a wide kernel in the middle.
     pub context: bool,
-    /// With a signal gate: where there is no signal, nothing is added to the image.
-    pub gated: bool,
+    /// The signal gate, if there is one: where there is no signal, nothing is added to the image.
+    pub gate: Option<Gate>,
+}
+
+/// How a signal gate averages the image.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Gate {
+    /// With one kernel.
+    Square,
+    /// Along the columns, then along the rows.
+    Separable,
 }
 
 impl Config {
@@ -55,9 +64,13 @@ impl Config {
         let blocks = (0..levels).map(|l| weights.count(|i| format!("encoder.{l}.{i}.conv1.weight"))).collect();
         let pairs = weights.count(|pair| format!("middle.{}.qkv.weight", 2 * pair + 1));
         let (window, heads) = bias_window(weights.shape("middle.1.relative_position_bias_table")?)?;
-        let (context, gated) = (weights.has("context.conv1.weight"), weights.has("signal.weight"));
+        let context = weights.has("context.conv1.weight");
+        let gate = weights.shape("signal.weight").map(|shape| match shape {
+            [_, _, 1, width] if *width > 1 => Gate::Separable,
+            _ => Gate::Square,
+        });
         (levels > 0 && pairs > 0 && weights.has("head.mix.weight"))
-            .then_some(Self { channels, blocks, pairs, heads, window, context, gated })
+            .then_some(Self { channels, blocks, pairs, heads, window, context, gate })
     }
 
     /// Builds the generator.
@@ -109,8 +122,12 @@ impl Config {
         x = b.gate(x, Function::Identity)?;
         x = same(&mut b, "head.out", x)?;
         x = b.crop_like(x, image)?;
-        if self.gated {
-            let mut signal = same(&mut b, "signal", image)?;
+        if let Some(gate) = self.gate {
+            let mut signal = image;
+            if gate == Gate::Separable {
+                signal = same(&mut b, "signal.columns", signal)?;
+            }
+            signal = same(&mut b, "signal", signal)?;
             signal = b.activation(signal, Function::Relu)?;
             signal = b.activation(signal, Function::Tanh)?;
             x = b.multiply(x, signal)?;

@@ -57,7 +57,8 @@ def answer(module, *shape, double=True):
 
 
 @generator("sonolume", channels=(6, 8, 12), blocks=(1, 2), pairs=2, heads=3, window=4, head=(5, 6), size=(45, 71))
-@generator("sonolume-gated", channels=(6, 8), blocks=(1,), pairs=1, heads=2, window=2, head=(4, 6), gated=True, size=(21, 30))
+@generator("sonolume-gated", channels=(6, 8), blocks=(1,), pairs=1, heads=2, window=2, head=(4, 6), gate="box", size=(21, 30))
+@generator("sonolume-wide-gate", channels=(6, 8), blocks=(1,), pairs=1, heads=2, window=2, head=(4, 6), gate="wide", size=(26, 23))
 @generator("sonolume-context", channels=(4, 6), blocks=(1,), pairs=3, heads=2, window=2, head=(3, 4), context=True, size=(37, 22))
 @generator("sonolume-flat", channels=(6, 10), blocks=(1,), pairs=1, heads=2, window=2, head=(4, 10), size=(1, 9))
 def sonolume(size, **options):

@@ -30,7 +30,8 @@ def load(path: str) -> tuple[model.Sonolume, dict]:
     else:
         meta = torch.load(path, map_location="cpu", weights_only=False)
         state = meta.pop("net")
-    net = model.build(meta["size"], gated="signal.weight" in state, context="context.conv1.weight" in state)
+    gate = "wide" if "signal.columns.weight" in state else "box" if "signal.weight" in state else None
+    net = model.build(meta["size"], gate=gate, context="context.conv1.weight" in state)
     net.load_state_dict(state)
     return net.eval(), meta
 

@@ -225,28 +225,42 @@ class Head(nn.Module):
 
 
 class SignalGate(nn.Conv2d):
-    """tanh(relu(mean of 7x7 pixels in grey levels - 1/2) / 3), replicate padding; not trained. 0 where the mean is at most half a
-    level, 0.16 at one, 0.46 at two, 0.91 at five: where there is no signal, nothing may be added to the input. Without it
-    black was lifted, above all beside bright edges, and terms of the loss against that darkened what is merely dim."""
+    """tanh(relu(local mean in grey levels - 1/2) / 3), replicate padding; not trained. 0 where the mean is at most half a level, 0.16
+    at one, 0.46 at two, 0.91 at five: where there is no signal, nothing may be added to the input. Without it black was
+    lifted, above all beside bright edges, and terms of the loss against that darkened what is merely dim.
 
-    BLACK, SOFT = 0.5 / 255, 3 / 255
+    The mean is of 7x7 pixels ("box", stage two) or by a Gaussian of sigma 4 over 17x17, columns and then rows ("wide", stage three): with
+    the box, quantised noise of a level or two opened and closed it from place to place, which left black islands and bright dots."""
 
-    def __init__(self):
-        super().__init__(1, 1, 7)
-        self.weight.data.fill_(1 / 49 / self.SOFT)
+    BLACK, SOFT, SIGMA = 0.5 / 255, 3 / 255, 4.0
+
+    def __init__(self, kind: str):
+        reach = {"box": 3, "wide": 8}[kind]
+        super().__init__(1, 1, 2 * reach + 1 if kind == "box" else (1, 2 * reach + 1))
+        self.kind, self.reach = kind, reach
+        self.columns = None
+        if kind == "wide":
+            taps = torch.exp(-0.5 * (torch.arange(-reach, reach + 1.0) / self.SIGMA) ** 2)
+            taps = taps / taps.sum()
+            self.columns = nn.Conv2d(1, 1, (2 * reach + 1, 1), bias=False)
+            self.columns.weight.data.copy_(taps[None, None, :, None])
+            self.weight.data.copy_(taps[None, None, None] / self.SOFT)
+        else:
+            self.weight.data.fill_(1 / 49 / self.SOFT)
         self.bias.data.fill_(-self.BLACK / self.SOFT)
         self.requires_grad_(False)
 
     def forward(self, x):
         with torch.autocast(x.device.type, enabled=False):
-            return torch.tanh(F.relu(super().forward(F.pad(x.float(), (3, 3, 3, 3), mode="replicate"))))
+            x = F.pad(x.float(), (self.reach,) * 4, mode="replicate")
+            return torch.tanh(F.relu(super().forward(x if self.columns is None else self.columns(x))))
 
 
 class Sonolume(nn.Module):
-    def __init__(self, channels, blocks, pairs, heads, window, head, gated=False, context=False, without=None):
+    def __init__(self, channels, blocks, pairs, heads, window, head, gate=None, context=False, without=None):
         super().__init__()
         self.without = without
-        self.signal = SignalGate() if gated else None
+        self.signal = SignalGate(gate) if gate else None
         self.multiple = window << len(channels)  # the padded height and width are multiples of this
         self.stem = Conv3(8, channels[0])
         self.encoder = nn.ModuleList([nn.Sequential(*[Block(c) for _ in range(b)]) for c, b in zip(channels, blocks)])
@@ -297,10 +311,10 @@ class Sonolume(nn.Module):
         return x + (t if self.signal is None else t * self.signal(x))
 
 
-def build(name: str = "sonolume-s", gated: bool = False, context: bool = False, without: str | None = None) -> Sonolume:
-    """`gated`: with the signal gate of stage two; `context`: with the wide depthwise block. `without` leaves out a part, to
+def build(name: str = "sonolume-s", gate: str | None = None, context: bool = False, without: str | None = None) -> Sonolume:
+    """`gate`: with a signal gate, "box" or "wide"; `context`: with the wide depthwise block. `without` leaves out a part, to
     measure what it is worth: "row", the row coordinate, or "attention". Nothing runs such weights but this recipe."""
-    return Sonolume(**SIZES[name], gated=gated, context=context, without=without)
+    return Sonolume(**SIZES[name], gate=gate, context=context, without=without)
 
 
 def cost(model: Sonolume, size: int = 256) -> tuple[int, int]:

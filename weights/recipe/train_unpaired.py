@@ -376,7 +376,7 @@ def main():
     start_net, meta = export.load(a.init or work / "supervised-ema.pt")
     size_name = meta["size"]
     context = start_net.context is not None
-    net = model.build(size_name, gated=True, context=context)
+    net = model.build(size_name, gate="box", context=context)
     net.load_state_dict(start_net.state_dict(), strict=start_net.signal is not None)
     saved = None
     if a.resume and (work / "unpaired.pt").exists():
@@ -464,7 +464,7 @@ def main():
             save(dict(net=ema.state, step=step, size=size_name, stage="unpaired"), work / "unpaired-ema.pt")
         if done or now - last_check > 400 or step == 200:
             last_check = now
-            probe = model.build(size_name, gated=True, context=context).to(device, memory_format=torch.channels_last)
+            probe = model.build(size_name, gate="box", context=context).to(device, memory_format=torch.channels_last)
             probe.load_state_dict(ema.state)
             i, s0, o, s1 = validate(probe, held.pairs, device)
             out, ratio = held.real(probe, device)

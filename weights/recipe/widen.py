@@ -56,7 +56,7 @@ def widen_tensor(name: str, v: torch.Tensor, shape: torch.Size, g: torch.Generat
 def widen(small: model.Sonolume, seed: int = 1, noise: float = 0.0) -> model.Sonolume:
     """sonolume-m with the parts that `small` has, computing what it computes. What is random depends on the seed and the tensor's name
     alone."""
-    net = model.build(LARGE, gated=small.signal is not None, context=small.context is not None)
+    net = model.build(LARGE, gate=small.signal and small.signal.kind, context=small.context is not None)
     source, state = small.state_dict(), {}
     key = lambda name: zlib.crc32(f"{seed} {name}".encode())
     for name, v in net.state_dict().items():
