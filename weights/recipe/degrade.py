@@ -156,13 +156,16 @@ def _fan(x, rng):
 
 
 def degrade(x, rows, rng: np.random.Generator, fan: bool = False, p=None, mild: float = 0.12, usual: float = 0.75,
-            quiet: float = 0.0):
+            quiet: float = 0.0, strong: float = 0.0):
     """x [n, 1, h, w] in [0, 1] -> degraded, same shape; rows [n, h] are the depth coordinates. A share `quiet` has only speckle in
-    proportion to the signal."""
+    proportion to the signal; in a share `strong` that is up to as strong as the signal (fully developed speckle)."""
     generator = torch.Generator().manual_seed(int(rng.integers(2**62)))
     p = parameters(x.shape[0], rng, mild, usual) if p is None else p
     if quiet:
         p["additive"] = torch.where(torch.from_numpy(rng.random(x.shape[0]) < quiet), 1e-4, p["additive"])
+    if strong:
+        chosen = torch.from_numpy(rng.random(x.shape[0]) < strong)
+        p["relative"] = torch.where(chosen, _u(rng, x.shape[0], 0.2, 0.75), p["relative"])
     if not fan:
         return _apply(x, rows, p, generator)
     forth, back, lateral, axial = _fan(x, rng)

@@ -2,16 +2,17 @@
 
     python refine.py --data DATA --work WORK --init WORK/unpaired-ema.pt [--steps N] [--minutes M] [--resume]
 
-What the generator answers is the target, changed only where measurements say that it is wrong. So nothing has to be judged anew: no
-discriminators, no balance between terms, and what is right stays.
+The signal gate becomes the wide one (`model.SignalGate`). What the generator answers is the target, changed only where measurements say
+that it is wrong. So nothing has to be judged anew: no discriminators, no balance between terms, and what is right stays.
 
-  handheld images   lateral detail of the second octave (periods of about 4 to 8 pixels) stronger and axial detail weaker, as its
-                    deviation on images that were not trained on is 0.85 to 0.92 and up to 1.15 times the cart images'; in dim
-                    areas of the carotid detail as strong as there (`LUMEN`), where it was up to 1.8 times as strong; deep in the
-                    carotid less difference between what is bright and what is dim (`DEEP`); deep in the kidney a little brighter
-  cart images, degraded cart images, simulated phantoms   as before; but cysts of the phantoms are as dark as the input has them, and what
-                    is dark in a phantom's sharp picture (behind a reflector, in the noise) is no brighter; that is a small part of a
-                    picture, so it counts more (`DARK`)
+  handheld images   lateral detail of the second octave (periods of about 4 to 8 pixels) stronger, axial and finer detail weaker, as
+                    measured on images that were not trained on (0.85 to 0.92 and up to 1.15 times the cart images'); in dim areas
+                    of the carotid detail as strong as there (`LUMEN`), where it was up to 1.8 times as strong; deep in the
+                    carotid and the breast an even fade from signal to noise (`FADE`); deep in the kidney a little brighter
+  degraded cart images    the brightness of wide areas that the cart image has; that is where most of the squared error was
+  cart images, simulated phantoms   as before; but cysts of the phantoms are as dark as the input has them, and what is dark in a phantom's
+                    sharp picture (behind a reflector, in the noise) is no brighter; that is a small part of a picture, so it
+                    counts more (`DARK`)
   flat images       as they are: a dim grey without speckle was taken for what lies outside the scan, and turned black near the probe
 
 Writes WORK/refined.pt (to resume), WORK/refined-ema.pt (weights) and WORK/refined.log.
@@ -42,9 +43,19 @@ from train_unpaired import Held, local_mean
 LUMEN = {0: (1.0, 1.0), 7: (1.0, 1.0), 15: (1.0, 0.7), 25: (0.8, 0.6), 45: (0.8, 0.75), 90: (1.0, 1.0), 255: (1.0, 1.0)}
 # Its near field is too dark on images that were not trained on: a factor of the brightness down to a fifth of the depth, 1 from 0.3 on.
 NEAR = 1.08
-# Its deepest third by brightness (mean of 15x15 pixels, grey levels): where the input has signal (mean of 9x9 pixels above 4 levels) the mean
-# was 1.4 times that of the same places in cart images, elsewhere far below it, and in between were black islands.
-DEEP = {0: 0, 3.5: 7, 11: 22, 26: 37, 43: 46, 59: 54, 80: 63, 112: 80, 255: 185}
+# Deep in an organ, by the input's mean of a wide area (grey levels): factors of brightness and of detail. There the handheld image fades into
+# quantised noise. Of the carotid the input's signal (mean of 9x9 pixels above 4 levels) had become 1.4 times as bright as the cart images are at
+# the same places, what lies below it far darker, and between them were black islands and bright dots; in the breast dim corners became
+# holes with ragged edges.
+FADE = {
+    "carotid": {0: (5, 0.35), 0.4: (5, 0.35), 0.75: (4.3, 0.35), 1.25: (3.2, 0.35), 1.75: (2.5, 0.4), 2.5: (1.8, 0.45), 3.5: (1.35, 0.62),
+                5: (1.08, 0.85), 7: (0.93, 1), 10: (0.83, 1.08), 14: (0.77, 1.12), 20: (0.74, 1.15), 32: (0.75, 1.15), 60: (0.8, 1.1),
+                100: (0.95, 1)},
+    "breast": {0: (1.5, 0.6), 0.4: (1.5, 0.6), 0.75: (1.3, 0.7), 1.25: (1, 0.8), 1.75: (0.85, 0.9), 2.5: (0.8, 1), 5: (0.8, 1), 7: (0.84, 1),
+               10: (0.9, 1), 14: (0.96, 1), 20: (1, 1)},
+}
+# From these depths on, and weight of these areas beside 1 for all else.
+FADE_DEPTH, FADE_WEIGHT = (0.55, 0.75), 3.0
 # Brightness of the kidney's deepest quarter, which is too dark on images that were not trained on.
 KIDNEY = 1.08
 # Weight of what must stay dark in a phantom, beside 1 for all else.
@@ -65,22 +76,44 @@ def second_octave(t, dim):
     return fine - binomial(fine, dim, 2)
 
 
-def mended(t, rows, organ: str, lateral: float, axial: float):
-    """The target made of an output [n, 1, h, w] for a handheld image with the row coordinates [n, h]."""
-    out = t + lateral * second_octave(t, 3) + axial * second_octave(t, 2)
+def wide_mean(t, reach: int = 11):
+    """Mean of 2 reach - 1 pixels a side, those in the middle counting more."""
+    return local_mean(local_mean(t, reach), reach)
+
+
+def curve(keys: dict, column: int, levels):
+    """The tabulated factors at grey levels [n, 1, h, w]."""
+    values = [v[column] for v in keys.values()]
+    return torch.from_numpy(np.interp(levels.cpu().numpy(), list(keys), values).astype(np.float32)).to(levels)
+
+
+def faded(t, x, deep, keys: dict):
+    """Brightness and detail of the target [n, 1, h, w] by the input's brightness x, where `deep` is 1. Where next to nothing is left of
+    the input, the mean is that of a wider area, so that no islands stand out."""
+    levels = 255 * wide_mean(x)
+    mean = local_mean(t, 15)
+    base = torch.lerp(mean, wide_mean(t), (2 - levels / 2).clamp(0, 1))
+    return t + deep * (curve(keys, 0, levels) * (base + curve(keys, 1, levels) * (t - mean)) - t)
+
+
+def mended(t, x, rows, organ: str, a: argparse.Namespace):
+    """(target, its weight) made of an output t [n, 1, h, w] for a handheld image x with the row coordinates [n, h]; `a` has the shares of
+    detail that are added."""
+    out = t + a.lateral * second_octave(t, 3) + a.axial * second_octave(t, 2)
+    out = out + a.fine_lateral * (t - binomial(t, 3)) + a.fine_axial * (t - binomial(t, 2))
+    weight = torch.ones_like(t)
     depth = lambda start, end: ((rows - start) / (end - start)).clamp(0, 1)[:, None, :, None]
     if organ == "carotid":
-        mean = 255 * local_mean(t, 15)
-        levels = mean.cpu().numpy()
-        curve = lambda keys, values: torch.from_numpy(np.interp(levels, keys, values).astype(np.float32)).to(t)
+        levels = 255 * local_mean(t, 15)
         for i, dim in enumerate((3, 2)):
-            out = out + (curve(list(LUMEN), [v[i] for v in LUMEN.values()]) - 1) * (t - binomial(t, dim))
+            out = out + (curve(LUMEN, i, levels) - 1) * (t - binomial(t, dim))
         out = out + (NEAR - 1) * depth(0.3, 0.2) * local_mean(t, 15)
-        gain = torch.where(mean > 0.5, curve(list(DEEP), list(DEEP.values())) / mean.clamp_min(0.5), 1)
-        out = out * (1 + (gain - 1) * depth(0.65, 0.8))
     if organ == "kidney":
         out = out * (1 + (KIDNEY - 1) * depth(0.6, 0.8))
-    return out.clamp(0, 1)
+    if organ in FADE:
+        deep = depth(*FADE_DEPTH)
+        out, weight = faded(out, x, deep, FADE[organ]), weight + FADE_WEIGHT * deep
+    return out.clamp(0, 1), weight
 
 
 def flat(rng, size: int) -> np.ndarray:
@@ -126,8 +159,10 @@ def main():
     p.add_argument("--steps", type=int, default=2000)
     p.add_argument("--minutes", type=float, default=1e9, help="shorten the schedule to this much wall time")
     p.add_argument("--lr", type=float, default=1e-4)
-    p.add_argument("--lateral", type=float, default=0.15, help="what is added of the lateral detail")
-    p.add_argument("--axial", type=float, default=-0.05, help="what is added of the axial detail")
+    p.add_argument("--lateral", type=float, default=0.5, help="what is added of the second octave's lateral detail")
+    p.add_argument("--axial", type=float, default=-0.05, help="and of its axial detail")
+    p.add_argument("--fine-lateral", type=float, default=-0.18, help="what is added of all lateral detail finer than that")
+    p.add_argument("--fine-axial", type=float, default=-0.1, help="and of such axial detail")
     p.add_argument("--seed", type=int, default=3)
     p.add_argument("--threads", type=int, default=os.cpu_count())
     p.add_argument("--workers", type=int, default=0, help="processes that make the batches; by default a thread of this one does")
@@ -142,33 +177,40 @@ def main():
     held = Held(a.data)
 
     teacher, meta = export.load(a.init)
-    teacher = teacher.to(device, memory_format=torch.channels_last).requires_grad_(False)
-    fresh = lambda: model.build(meta["size"], gated=teacher.signal is not None, context=teacher.context is not None)
-    net = fresh()
-    net.load_state_dict(export.load(a.start or a.init)[0].state_dict())
+    fresh = lambda: model.build(meta["size"], gate="wide", context=teacher.context is not None)
+
+    def widened(source):
+        """The same weights behind the wide gate."""
+        net, gate = fresh(), lambda state: {k: v for k, v in state.items() if k.startswith("signal.")}
+        state = source.state_dict()
+        net.load_state_dict({k: v for k, v in state.items() if k not in gate(state)} | gate(net.state_dict()))
+        return net
+
+    net = widened(export.load(a.start or a.init)[0])
+    teachers = [t.eval().to(device, memory_format=torch.channels_last).requires_grad_(False) for t in (teacher, widened(teacher))]
     saved = None
     if a.resume and (work / "refined.pt").exists():
         saved = torch.load(work / "refined.pt", map_location="cpu", weights_only=False)
     step, spent = (saved["step"], saved["spent"]) if saved else (0, 0.0)
 
     def make(rng, index):
-        """Two handheld images of one organ and one of the carotid; a cart image, a degraded one, two phantoms with their
-        bounds, a flat image."""
+        """Two handheld images of one organ and one of the carotid; a cart image, two degraded ones and what they were, two phantoms with
+        their bounds, a flat image."""
         organ = data.ORGANS[index % len(data.ORGANS)]
         carts, hands = data.Crops(high, extra, rng), data.Crops(low, [], rng)
         size, zoom = (256, 1.0) if rng.random() < 0.75 else (192, float(np.exp(rng.uniform(np.log(0.8), np.log(1.5)))))
         lows = [hands.zoomed(size, name, zoom) for name in (organ, organ, "carotid")]
         if rng.random() < 0.3:  # other contrasts of the handheld scanner than those seen
             lows = [(v[0] ** np.float32(np.exp(rng.uniform(-0.1, 0.1))), *v[1:]) for v in lows]
-        good, rows, *_ = carts.batch(2, size)
-        good[1:] = degrade(good[1:], rows[1:], rng, fan=rng.random() < 0.15)
+        good, rows, *_ = carts.batch(3, size)
+        worse = degrade(good[1:], rows[1:], rng, fan=rng.random() < 0.15, quiet=0.3, strong=0.2)
         made = zip(phantom(rng, size), phantom(rng, size))
         simulated, bound, mask = (torch.from_numpy(np.stack([np.asarray(v, np.float32) for v in part]))[:, None] for part in made)
         whole = np.linspace(0, 1, size, dtype=np.float32)
-        x = torch.cat([torch.from_numpy(np.stack([v[0] for v in lows]))[:, None], good,
+        x = torch.cat([torch.from_numpy(np.stack([v[0] for v in lows]))[:, None], good[:1], worse,
                        simulated, torch.from_numpy(flat(rng, size))[None, None]])
         rows = torch.cat([torch.from_numpy(np.stack([v[1] for v in lows])), rows, torch.from_numpy(whole).expand(3, -1)])
-        return organ, x, rows, bound, mask
+        return organ, x, rows, good[1:], bound, mask
 
     ahead = Ahead(make, a.seed, step, a.workers, pin=cuda)
     net = net.train().to(device, memory_format=torch.channels_last)
@@ -203,18 +245,22 @@ def main():
             break
         for g in optimizer.param_groups:
             g["lr"] = a.lr * min(1, (step + 1) / 100) * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * progress)))
-        organ, x, rows, bound, mask = (v if isinstance(v, str) else v.to(device, non_blocking=True) for v in item)
+        organ, x, rows, sharp, bound, mask = (v if isinstance(v, str) else v.to(device, non_blocking=True) for v in item)
         with torch.no_grad():
-            target = teacher(x[:7], rows[:7]).clamp(0, 1)
-            mend = lambda part, organ: mended(target[part], rows[part], organ, a.lateral, a.axial)
-            bounded = target[5:] - mask * F.relu(target[5:] - bound)
-            target = torch.cat([mend(slice(0, 2), organ), mend(slice(2, 3), "carotid"), target[3:5], bounded, x[7:]])
-            weight = torch.cat([torch.ones_like(x[:5]), 1 + DARK * mask, torch.ones_like(x[7:])])
+            # Where there is no sector and no marks, the wide gate itself makes the better target: its edges are soft.
+            parts = [(slice(0, 2), organ in FADE), (slice(2, 3), True), (slice(3, 8), False)]
+            target = torch.cat([teachers[wide](x[part], rows[part]) for part, wide in parts]).clamp(0, 1)
+            mend = lambda part, organ: mended(target[part], x[part], rows[part], organ, a)
+            (pair, pair_weight), (carotid, carotid_weight) = mend(slice(0, 2), organ), mend(slice(2, 3), "carotid")
+            even = target[4:6] + wide_mean(sharp - target[4:6], 21)
+            bounded = target[6:] - mask * F.relu(target[6:] - bound)
+            target = torch.cat([pair, carotid, target[3:4], even.clamp(0, 1), bounded, x[8:]])
+            weight = torch.cat([pair_weight, carotid_weight, torch.ones_like(x[3:6]), 1 + DARK * mask, torch.ones_like(x[8:])])
         out = net(x, rows)
         # what is beyond black and white is cut off later, so it does not count
         out = torch.where(target >= 1, out.clamp(max=1), torch.where(target <= 0, out.clamp(min=0), out))
         error = (weight * (torch.sqrt((out - target) ** 2 + (0.5 / 255) ** 2) - 0.5 / 255)).mean((1, 2, 3))
-        coarse = (F.avg_pool2d(out, 16) - F.avg_pool2d(target, 16)).abs().mean((1, 2, 3))
+        coarse = (F.avg_pool2d(weight, 16) * (F.avg_pool2d(out, 16) - F.avg_pool2d(target, 16)).abs()).mean((1, 2, 3))
         each = error + coarse
         loss = 255 * each.mean()
         optimizer.zero_grad(set_to_none=True)
@@ -224,7 +270,7 @@ def main():
         ema.update(net, step + 1000)
         step += 1
         levels = 255 * each.detach()
-        parts = dict(handheld=levels[:2].mean(), carotid=levels[2], cart=levels[3], degraded=levels[4], phantom=levels[5:7].mean(), flat=levels[7], norm=norm)
+        parts = dict(handheld=levels[:2].mean(), carotid=levels[2], cart=levels[3], degraded=levels[4:6].mean(), phantom=levels[6:8].mean(), flat=levels[8], norm=norm)
         for k, v in parts.items():
             totals.setdefault(k, []).append(v)
         item = ahead.next()

@@ -166,6 +166,7 @@ def main():
     p.add_argument("--mild", type=float, default=0.12, help="share of images that are hardly degraded")
     p.add_argument("--usual", type=float, default=0.75, help="share inside the described ranges; the rest is wider")
     p.add_argument("--quiet", type=float, default=0.0, help="share that has only speckle in proportion to the signal")
+    p.add_argument("--strong", type=float, default=0.0, help="share whose speckle may be as strong as the signal")
     p.add_argument("--fan", type=float, default=0.15, help="share of batches degraded in fan geometry")
     p.add_argument("--extra", type=float, default=0.15, help="share of images from the other sets")
     p.add_argument("--context", action="store_true", help="with the wide depthwise block; weights without it may be started from")
@@ -195,7 +196,7 @@ def main():
         n, size = (max(1, a.batch * a.crop**2 // 256**2), 256) if whole else (a.batch, a.crop)
         x, rows, *_ = crops.batch(n, size, extra=a.extra)
         fan = rng.random() < a.fan
-        return x, degrade(x, rows, rng, fan=fan, mild=a.mild, usual=a.usual, quiet=a.quiet), rows
+        return x, degrade(x, rows, rng, fan=fan, mild=a.mild, usual=a.usual, quiet=a.quiet, strong=a.strong), rows
 
     ahead = Ahead(make, a.seed if a.data_seed is None else a.data_seed, step, a.workers, pin=cuda)
     net = net.to(device, memory_format=torch.channels_last)
