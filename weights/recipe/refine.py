@@ -181,9 +181,9 @@ def main():
 
     def widened(source):
         """The same weights behind the wide gate."""
-        net, gate = fresh(), lambda state: {k: v for k, v in state.items() if k.startswith("signal.")}
-        state = source.state_dict()
-        net.load_state_dict({k: v for k, v in state.items() if k not in gate(state)} | gate(net.state_dict()))
+        net = fresh()
+        gate = {k: v for k, v in net.state_dict().items() if k.startswith("signal.")}
+        net.load_state_dict(source.state_dict() | gate)
         return net
 
     net = widened(export.load(a.start or a.init)[0])
